@@ -1,0 +1,343 @@
+//! The configuration in its checked form: what `proxy.toml` means once every key has been read and found good.
+//!
+//! `file` has the form of the file, `resolve` turns it into this one and collects every problem, `error` shows them.
+
+pub mod error;
+pub mod file;
+pub mod resolve;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use url::Url;
+
+use crate::{
+    route::pattern::{Host, HostPattern, PathPrefix},
+    secret::SecretSource,
+};
+
+/// A whole configuration, checked: nothing in it can still be wrong on its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The sockets that are accepted on, at least one.
+    pub listeners: Vec<Listener>,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// `[forward]`.
+    pub forward: Forward,
+    /// `[profiles.NAME]`, by name.
+    pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
+    /// `[[routes]]`, in the order of the file. No two match the same requests equally well.
+    pub routes: Vec<Route>,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[log]`.
+    pub log: Log,
+}
+
+/// One `[[listeners]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Where it accepts.
+    pub address: ListenAddress,
+    /// What arrives there.
+    pub mode: ListenerMode,
+    /// Further hosts that `Host` may name on a reverse listener.
+    pub allowed_hosts: Vec<HostPattern>,
+    /// Whether requests that a browser marks as foreign get a credential (default false).
+    pub allow_browsers: bool,
+}
+
+/// What a listener is for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ListenerMode {
+    /// A proxy setting points at it.
+    Forward,
+    /// A base URL points at it: all that arrives goes to this upstream.
+    Reverse(Upstream),
+}
+
+/// `HOST:PORT` or `unix:PATH`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// A TCP address; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// A Unix socket, created with mode 0600.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Where `/metrics`, `/livez`, ... are served (default 127.0.0.1:9090).
+    pub address: SocketAddr,
+}
+
+/// `[forward]`: what a forward listener does with what no route is for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forward {
+    /// Requests that no route matches (default: pass).
+    pub unmatched: Unmatched,
+    /// CONNECT to a host that is not intercepted (default: tunnel).
+    pub connect: ConnectPolicy,
+}
+
+/// `forward.unmatched`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmatched {
+    /// Forward without a credential.
+    Pass,
+    /// Refuse with `route_denied`.
+    Deny,
+}
+
+/// `forward.connect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectPolicy {
+    /// A blind tunnel, counted as bypassed.
+    Tunnel,
+    /// Refuse with `connect_denied`.
+    Deny,
+}
+
+/// One `[[routes]]`: which requests get which profile, and where they go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// `host`, with an optional port.
+    pub host: HostPattern,
+    /// `path_prefix`.
+    pub path_prefix: Option<PathPrefix>,
+    /// `methods`, sorted; `None`: every method.
+    pub methods: Option<Vec<Method>>,
+    /// `profile`; `None` stands for `"none"`: forward bare.
+    pub profile: Option<Arc<str>>,
+    /// `upstream`; `None`: `https://` the target.
+    pub upstream: Option<Upstream>,
+    /// `ca_file`: trusted for this route besides the system's roots.
+    pub ca_file: Option<CaBundle>,
+    /// `server_name`: sent as SNI and verified, in place of the upstream's host.
+    pub server_name: Option<Host>,
+    /// `connect_timeout` (5 s): name, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// `response_timeout` (60 s): from the request's head to the first byte of the answer.
+    pub response_timeout: Duration,
+    /// Line of `[[routes]]` in the file, from 1.
+    pub line: usize,
+}
+
+/// `http` or `https`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Clear text.
+    Http,
+    /// TLS, verified.
+    Https,
+}
+
+impl Scheme {
+    /// The port that a URL of this scheme means when it names none.
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+
+    /// `http` or `https`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// Where requests really go: `https://HOST[:PORT][/PATH]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// Whether TLS is spoken to it.
+    pub scheme: Scheme,
+    /// Its host, normalised.
+    pub host: Host,
+    /// Its port, the scheme's default if the URL names none.
+    pub port: u16,
+    /// The path that takes the place of the matched `path_prefix`; `None` where the URL has none (or just `/`).
+    pub path: Option<String>,
+}
+
+/// A file of PEM certificates, read and parsed when the configuration was loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaBundle {
+    /// Where it was read from; reload watches it.
+    pub path: PathBuf,
+    /// The certificates, DER.
+    pub certificates: Arc<[Vec<u8>]>,
+}
+
+/// One `[profiles.NAME]`: a named way to get a credential, and how requests carry it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// NAME.
+    pub name: Arc<str>,
+    /// How the credential is got.
+    pub kind: CredentialKind,
+    /// `header` (Authorization).
+    pub header: HeaderName,
+    /// `prefix` (Bearer): stands before the token, with a space between; empty: the bare token.
+    pub prefix: String,
+    /// `existing` (replace).
+    pub existing: Existing,
+    /// `prefetch` (true): fetched at start.
+    pub prefetch: bool,
+    /// `required` (true): readiness needs it.
+    pub required: bool,
+    /// `refresh_before` (60 s).
+    pub refresh_before: Duration,
+    /// `default_token_lifetime` (5 min): where neither `expires_in` nor the token tells.
+    pub default_token_lifetime: Duration,
+    /// `token_wait` (5 s): how long a request waits for a token that is not there.
+    pub token_wait: Duration,
+    /// `idle_after` (never): a profile unused for so long stops refreshing.
+    pub idle_after: Option<Duration>,
+    /// `retry_statuses` ([401]).
+    pub retry_statuses: Vec<StatusCode>,
+    /// `replay_limit` (64 KiB, the most there can be), bytes.
+    pub replay_limit: usize,
+    /// `reject_interval` (10 s): upstream rejections cost at most one token request in this time.
+    pub reject_interval: Duration,
+    /// `on_unavailable` (fail).
+    pub on_unavailable: OnUnavailable,
+}
+
+/// What a profile is: which protocol yields its credential.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CredentialKind {
+    /// An OAuth2 grant (RFC 6749).
+    OAuth2(Box<OAuth2>),
+}
+
+/// The OAuth2 keys of a profile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OAuth2 {
+    /// `grant_type`.
+    pub grant_type: GrantType,
+    /// `token_endpoint`: https, or http where that is allowed.
+    pub token_endpoint: Url,
+    /// `token_endpoint_auth_method`.
+    pub token_endpoint_auth_method: AuthMethod,
+    /// `client_id`.
+    pub client_id: String,
+    /// `client_secret`.
+    pub client_secret: SecretSource,
+    /// `scope`, a list joined by spaces (RFC 6749 3.3).
+    pub scope: Option<String>,
+    /// `audience`.
+    pub audience: Option<String>,
+    /// `resource` (RFC 8707), each an absolute URI without fragment.
+    pub resource: Vec<String>,
+    /// `params`: further parameters of the token request, sorted by name.
+    pub params: Vec<(String, String)>,
+    /// `headers` of the token request; their values are marked sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// `request_format` (form).
+    pub request_format: RequestFormat,
+    /// `ca_file`: trusted for the token endpoint besides the system's roots.
+    pub ca_file: Option<CaBundle>,
+    /// `timeout` (10 s) of a whole token request.
+    pub timeout: Duration,
+    /// `egress_proxy`: an http proxy for the token request.
+    pub egress_proxy: Option<Url>,
+}
+
+/// `grant_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantType {
+    /// RFC 6749 4.4.
+    ClientCredentials,
+}
+
+/// `token_endpoint_auth_method` (names registered by RFC 7591).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// HTTP Basic, both parts form-encoded first (RFC 6749 2.3.1).
+    ClientSecretBasic,
+    /// `client_id` and `client_secret` in the body.
+    ClientSecretPost,
+}
+
+/// `request_format`: how the token request's body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestFormat {
+    /// `application/x-www-form-urlencoded` (RFC 6749).
+    Form,
+    /// `application/json` (Aidbox and others).
+    Json,
+}
+
+/// `existing`: what to do where the client sent the header itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// The client's goes, ours comes.
+    Replace,
+    /// The client's stays, nothing is injected.
+    Keep,
+    /// The request is refused with 400.
+    Reject,
+}
+
+/// `on_unavailable`: what to do when there is no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnavailable {
+    /// Refuse with `token_unavailable`.
+    Fail,
+    /// Forward without any credential.
+    Pass,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Connections in all (10,000).
+    pub max_connections: usize,
+    /// For a whole request head, from its first byte (10 s).
+    pub header_timeout: Duration,
+    /// A request head, bytes (64 KiB).
+    pub max_header_size: usize,
+    /// Header fields of a request (100).
+    pub max_headers: usize,
+    /// Between requests of a connection (60 s).
+    pub idle_timeout: Duration,
+    /// Without a byte of a request's body (30 s).
+    pub body_timeout: Duration,
+    /// For what is in flight at shutdown (25 s).
+    pub drain_timeout: Duration,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// `format`; `None`: text on a terminal, else JSON.
+    pub format: Option<LogFormat>,
+    /// `level` (info).
+    pub level: tracing::Level,
+    /// `access` (true): one event a request.
+    pub access: bool,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}

@@ -1,0 +1,1 @@
+//! The form of the file: one struct a table, every key optional.

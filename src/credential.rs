@@ -1,0 +1,167 @@
+//! What a profile can be: something that yields a credential when it is asked to.
+//!
+//! One trait, so that a token's life (`token`) knows nothing of OAuth, and one error, which knows whether trying again
+//! soon can help and what an operator should do.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::secret::Secret;
+
+/// A source of credentials. Called by one task at a time; everything that may rotate is read at each call.
+#[async_trait]
+pub trait Credential: Send + Sync + fmt::Debug {
+    /// Gets a new credential now.
+    ///
+    /// # Errors
+    /// Whatever keeps it from that, told so that an operator can act.
+    async fn fetch(&self) -> Result<Fetched, FetchError>;
+
+    /// The files that a fetch reads; a change of one is a reason to fetch again.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}
+
+/// What a fetch yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// The token: visible ASCII without spaces, so it can stand in a header field.
+    pub token: Secret,
+    /// How long it lives from the moment the request was sent; `None` where nobody tells. Zero: it is already over.
+    pub lifetime: Option<Duration>,
+    /// Something that succeeded but that an operator should know: the provider granted fewer scopes than asked for.
+    pub warning: Option<String>,
+}
+
+/// Why there is no credential. It never holds a secret or a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchError {
+    /// The closed set that metrics and back-off go by.
+    pub kind: FetchErrorKind,
+    /// What happened, in one line: "token endpoint https://... answered 401 invalid_client: Client authentication failed".
+    pub detail: String,
+    /// What to do about it, in one line.
+    pub hint: String,
+    /// When the provider wants to be asked again (`Retry-After`).
+    pub retry_after: Option<Duration>,
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for FetchError {}
+
+impl FetchError {
+    /// Whether trying again soon can help, without anybody changing anything.
+    pub const fn is_transient(&self) -> bool {
+        self.kind.is_transient()
+    }
+}
+
+/// What kind of failure a fetch met; the values of the label `result` of `lanyard_token_requests_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FetchErrorKind {
+    /// The name of the provider does not resolve.
+    Unresolved,
+    /// No connection: refused, reset, no route.
+    Unreachable,
+    /// TLS failed: certificate not trusted, wrong name, expired.
+    Tls,
+    /// No whole answer within `timeout`.
+    Timeout,
+    /// 5xx.
+    ServerError,
+    /// 429.
+    RateLimited,
+    /// `invalid_client`, or a 401 or 403 that does not say more.
+    InvalidClient,
+    /// `unauthorized_client`.
+    UnauthorizedClient,
+    /// `invalid_scope`.
+    InvalidScope,
+    /// `invalid_grant`.
+    InvalidGrant,
+    /// `invalid_request`.
+    InvalidRequest,
+    /// `invalid_target` (RFC 8707).
+    InvalidTarget,
+    /// `unsupported_grant_type`.
+    UnsupportedGrantType,
+    /// Any other refusal: an error code we do not know, a 3xx, a 4xx without one.
+    Refused,
+    /// A success that is none: HTML, truncated JSON, no `access_token`, an illegal token, a foreign `token_type`.
+    InvalidResponse,
+    /// A secret of ours cannot be read.
+    Secret,
+}
+
+impl FetchErrorKind {
+    /// Every kind, for registering metrics.
+    pub const ALL: [Self; 16] = [
+        Self::Unresolved,
+        Self::Unreachable,
+        Self::Tls,
+        Self::Timeout,
+        Self::ServerError,
+        Self::RateLimited,
+        Self::InvalidClient,
+        Self::UnauthorizedClient,
+        Self::InvalidScope,
+        Self::InvalidGrant,
+        Self::InvalidRequest,
+        Self::InvalidTarget,
+        Self::UnsupportedGrantType,
+        Self::Refused,
+        Self::InvalidResponse,
+        Self::Secret,
+    ];
+
+    /// The name in metrics, logs and `/status`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unresolved => "unresolved",
+            Self::Unreachable => "unreachable",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::ServerError => "server_error",
+            Self::RateLimited => "rate_limited",
+            Self::InvalidClient => "invalid_client",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidGrant => "invalid_grant",
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidTarget => "invalid_target",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::Refused => "refused",
+            Self::InvalidResponse => "invalid_response",
+            Self::Secret => "secret",
+        }
+    }
+
+    /// Whether the same request may succeed soon without anybody changing anything.
+    pub const fn is_transient(self) -> bool {
+        match self {
+            Self::Unresolved
+            | Self::Unreachable
+            | Self::Tls
+            | Self::Timeout
+            | Self::ServerError
+            | Self::RateLimited
+            | Self::InvalidResponse
+            | Self::Secret => true,
+            Self::InvalidClient
+            | Self::UnauthorizedClient
+            | Self::InvalidScope
+            | Self::InvalidGrant
+            | Self::InvalidRequest
+            | Self::InvalidTarget
+            | Self::UnsupportedGrantType
+            | Self::Refused => false,
+        }
+    }
+}

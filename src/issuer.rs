@@ -1,0 +1,1 @@
+//! The embedded authorization server, for demo, development and tests.

@@ -1,0 +1,1 @@
+//! The client side of OAuth2 (RFC 6749).

@@ -1,0 +1,4 @@
+//! Which route a target takes.
+
+pub mod path;
+pub mod pattern;
