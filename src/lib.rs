@@ -3,7 +3,11 @@
 pub mod clock;
 pub mod config;
 pub mod credential;
+pub mod dns;
 pub mod issuer;
+pub mod metrics;
 pub mod oauth;
 pub mod route;
 pub mod secret;
+pub mod telemetry;
+pub mod token;

@@ -1,4 +1,93 @@
-//! Which route a target takes.
+//! Which route a target takes: `Table::find`, pure and in constant time for any number of routes.
 
 pub mod path;
 pub mod pattern;
+
+use std::collections::HashMap;
+
+use http::Method;
+
+use crate::config::Route;
+
+/// Routes by host, each list from the most specific to the least.
+#[derive(Debug)]
+pub struct Table<T> {
+    exact: HashMap<Box<str>, Vec<Entry<T>>>,
+    wildcard: HashMap<Box<str>, Vec<Entry<T>>>,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    route: Route,
+    value: T,
+}
+
+impl<T> Table<T> {
+    /// Builds the table from routes and what belongs to each.
+    pub fn new(routes: impl IntoIterator<Item = (Route, T)>) -> Self {
+        let mut table = Self { exact: HashMap::new(), wildcard: HashMap::new() };
+        for (route, value) in routes {
+            let by_host = if route.host.wildcard { &mut table.wildcard } else { &mut table.exact };
+            by_host.entry(route.host.host.as_str().into()).or_default().push(Entry { route, value });
+        }
+        for entries in table.exact.values_mut().chain(table.wildcard.values_mut()) {
+            entries.sort_by_key(|entry| std::cmp::Reverse(specificity(&entry.route)));
+        }
+        table
+    }
+
+    /// The most specific route for a request: exact host before wildcard, longer suffix before shorter, with port
+    /// before without, longer path prefix first, with methods before without. `path` has no query.
+    pub fn find(&self, host: &str, port: u16, path: &str, method: &Method) -> Option<&T> {
+        let request = Request { host, port, normal_path: path::normalise(path), method };
+        if let Some(found) = self.exact.get(host).and_then(|entries| request.first(entries)) {
+            return Some(found);
+        }
+        if self.wildcard.is_empty() {
+            return None;
+        }
+        let mut suffix = host;
+        while let Some((_, rest)) = suffix.split_once('.') {
+            suffix = rest;
+            if let Some(found) = self.wildcard.get(suffix).and_then(|entries| request.first(entries)) {
+                return Some(found);
+            }
+        }
+        None
+    }
+}
+
+/// What a route is compared with.
+struct Request<'a> {
+    host: &'a str,
+    port: u16,
+    /// `None` where the path is ambiguous: then no prefix matches.
+    normal_path: Option<std::borrow::Cow<'a, str>>,
+    method: &'a Method,
+}
+
+impl Request<'_> {
+    fn first<'t, T>(&self, entries: &'t [Entry<T>]) -> Option<&'t T> {
+        entries.iter().find(|entry| self.matches(&entry.route)).map(|entry| &entry.value)
+    }
+
+    fn matches(&self, route: &Route) -> bool {
+        let path_matches = match (&route.path_prefix, &self.normal_path) {
+            (None, _) => true,
+            (Some(prefix), Some(path)) => prefix.matches(path),
+            (Some(_), None) => false,
+        };
+        path_matches
+            && route.host.matches(self.host, self.port)
+            && route.methods.as_ref().is_none_or(|methods| methods.contains(self.method))
+    }
+}
+
+/// Compares routes of the same host: with port, then the length of the prefix, then with methods.
+fn specificity(route: &Route) -> (bool, usize, bool) {
+    let prefix = route.path_prefix.as_ref().map_or(0, |prefix| prefix.as_str().len());
+    (route.host.port.is_some(), prefix, route.methods.is_some())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! Names to vetted addresses, asynchronously: TTLs, search domains and the hosts file as the system has them.
+//!
+//! Addresses that no application means to reach through a proxy (link-local, cloud metadata, "this network") are
+//! refused here, after resolution and before the connection, and exactly the vetted address is dialled.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use hickory_resolver::{
+    TokioResolver,
+    config::{LookupIpStrategy, ResolverConfig},
+    net::runtime::TokioRuntimeProvider,
+};
+
+use crate::route::pattern::Host;
+
+/// The one resolver of the process, also for token endpoints.
+#[derive(Clone)]
+pub struct Resolver(Arc<ArcSwap<TokioResolver>>);
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+/// Why a name has no address to go to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DnsError {
+    /// It does not resolve.
+    #[error("{host} does not resolve: {reason}")]
+    Unresolved {
+        /// The name.
+        host: String,
+        /// What the resolver says.
+        reason: String,
+    },
+    /// Every address of it is one that is never dialled.
+    #[error("{host} is at {address}, a {kind} address: lanyard does not connect there")]
+    Forbidden {
+        /// The name.
+        host: String,
+        /// The first of its addresses.
+        address: IpAddr,
+        /// Why.
+        kind: &'static str,
+    },
+}
+
+impl Resolver {
+    /// Reads the system's settings.
+    ///
+    /// # Errors
+    /// They cannot be read or hold nothing usable.
+    pub fn system() -> Result<Self, String> {
+        Ok(Self(Arc::new(ArcSwap::from_pointee(build()?))))
+    }
+
+    /// Reads the system's settings anew: the laptop moved to another network, the hosts file changed.
+    ///
+    /// # Errors
+    /// They cannot be read; the old ones stay.
+    pub fn reload(&self) -> Result<(), String> {
+        self.0.store(Arc::new(build()?));
+        Ok(())
+    }
+
+    /// The addresses of a host, those that are never dialled left out.
+    ///
+    /// # Errors
+    /// No address, or only forbidden ones.
+    pub async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, DnsError> {
+        let all = self.lookup(host).await?;
+        let mut allowed = all.iter().copied().filter(|ip| forbidden(*ip).is_none()).peekable();
+        if allowed.peek().is_some() {
+            return Ok(allowed.collect());
+        }
+        let (address, kind) = all
+            .first()
+            .and_then(|ip| forbidden(*ip).map(|kind| (*ip, kind)))
+            .ok_or_else(|| unresolved(host.as_str(), "it has no address"))?;
+        Err(DnsError::Forbidden { host: host.to_string(), address, kind })
+    }
+
+    /// The addresses of a host, unvetted: for what an operator named literally.
+    ///
+    /// # Errors
+    /// No address.
+    pub async fn lookup(&self, host: &Host) -> Result<Vec<IpAddr>, DnsError> {
+        match host.ip() {
+            Some(ip) => Ok(vec![ip]),
+            None => self.lookup_name(host.as_str()).await,
+        }
+    }
+
+    async fn lookup_name(&self, name: &str) -> Result<Vec<IpAddr>, DnsError> {
+        let resolver = self.0.load_full();
+        let found = resolver.lookup_ip(name).await.map_err(|e| unresolved(name, &e.to_string()))?;
+        let addresses: Vec<IpAddr> = found.iter().collect();
+        if addresses.is_empty() { Err(unresolved(name, "it has no address")) } else { Ok(addresses) }
+    }
+}
+
+impl reqwest::dns::Resolve for Resolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let this = self.clone();
+        Box::pin(async move {
+            let addresses = this.lookup_name(name.as_str()).await?;
+            // The port is the URL's: reqwest puts it in where it is 0.
+            Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0))) as reqwest::dns::Addrs)
+        })
+    }
+}
+
+/// What kind of address this is, if it is one that is never dialled unless an operator names it literally.
+pub fn forbidden(ip: IpAddr) -> Option<&'static str> {
+    match embedded(ip) {
+        IpAddr::V4(v4) if v4.is_link_local() => Some("link-local"),
+        IpAddr::V4(v4) if METADATA_V4.contains(&v4) => Some("cloud metadata"),
+        IpAddr::V4(v4) if v4.octets().starts_with(&[0]) => Some("\"this network\""),
+        IpAddr::V4(v4) if v4.is_broadcast() || v4.is_multicast() => Some("broadcast or multicast"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local"),
+        IpAddr::V6(v6) if METADATA_V6.contains(&v6) => Some("cloud metadata"),
+        IpAddr::V6(v6) if v6.is_unspecified() => Some("unspecified"),
+        IpAddr::V6(v6) if v6.is_multicast() => Some("multicast"),
+        _ => None,
+    }
+}
+
+/// The IPv4 address inside a mapped (`::ffff:a.b.c.d`), compatible or NAT64 (`64:ff9b::a.b.c.d`, RFC 6052) one.
+fn embedded(ip: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = ip else { return ip };
+    if let Some(v4) = v6.to_ipv4_mapped() {
+        return IpAddr::V4(v4);
+    }
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0, high @ 1..=u16::MAX, low] => {
+            let [a, b] = high.to_be_bytes();
+            let [c, d] = low.to_be_bytes();
+            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+        }
+        _ => ip,
+    }
+}
+
+fn unresolved(host: &str, reason: &str) -> DnsError {
+    DnsError::Unresolved { host: host.to_owned(), reason: reason.to_owned() }
+}
+
+fn build() -> Result<TokioResolver, String> {
+    let mut builder = match TokioResolver::builder_tokio() {
+        Ok(builder) => builder,
+        // No resolv.conf, as in an empty container image: the hosts file and literal addresses still work.
+        Err(error) => {
+            tracing::warn!(%error, "the system's resolver settings cannot be read: only the hosts file is used");
+            TokioResolver::builder_with_config(
+                ResolverConfig::from_parts(None, Vec::new(), Vec::new()),
+                TokioRuntimeProvider::default(),
+            )
+        }
+    };
+    builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    builder.build().map_err(|e| e.to_string())
+}
+
+/// Where clouds answer for instance credentials outside the link-local range: Alibaba, Azure's wire server, Oracle.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+/// The same on IPv6: AWS.
+const METADATA_V6: [Ipv6Addr; 1] = [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_and_link_local_addresses_are_forbidden_in_every_spelling() {
+        for ip in [
+            "169.254.169.254",
+            "169.254.0.1",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "0.0.0.0",
+            "0.1.2.3",
+            "255.255.255.255",
+            "224.0.0.1",
+            "fe80::1",
+            "fd00:ec2::254",
+            "::",
+            "ff02::1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "::169.254.169.254",
+            "::ffff:0.0.0.0",
+        ] {
+            assert!(forbidden(ip.parse().unwrap()).is_some(), "{ip}");
+        }
+        for ip in
+            ["127.0.0.1", "::1", "10.0.0.1", "192.168.1.1", "8.8.8.8", "2606:4700::1111", "fd00::1", "::ffff:10.0.0.1"]
+        {
+            assert!(forbidden(ip.parse().unwrap()).is_none(), "{ip}");
+        }
+    }
+
+    #[tokio::test]
+    async fn literal_and_local_names_resolve_and_metadata_does_not() {
+        let resolver = Resolver::system().unwrap();
+        let resolve = async |host: &str| resolver.resolve(&Host::parse(host).unwrap()).await;
+        assert_eq!(resolve("127.0.0.1").await.unwrap(), [IpAddr::from([127, 0, 0, 1])]);
+        assert!(resolve("localhost").await.unwrap().iter().all(IpAddr::is_loopback));
+        assert!(matches!(resolve("169.254.169.254").await, Err(DnsError::Forbidden { kind: "link-local", .. })));
+        assert!(matches!(resolve("[::ffff:169.254.169.254]").await, Err(DnsError::Forbidden { .. })));
+        assert!(matches!(resolve("does-not-exist.invalid").await, Err(DnsError::Unresolved { .. })));
+    }
+}

@@ -1,0 +1,88 @@
+//! Logs that cannot leak: lanyard's own events, as JSON or text, and nothing of anybody else's.
+//!
+//! The libraries below us log what they handle: pingora's DEBUG lines hold whole requests with the injected header,
+//! its ERROR lines the query string, parse errors the raw bytes. No level cap is safe against that, so their events
+//! are dropped at every level; what an operator needs of them, lanyard says itself. A panic's text is dropped too,
+//! unless it is a literal in the code, for a formatted one can hold anything.
+
+use std::{io::IsTerminal, sync::Once};
+
+use tracing::{Level, Metadata};
+use tracing_subscriber::{filter::FilterFn, fmt, layer::SubscriberExt, registry, reload, util::SubscriberInitExt};
+
+use crate::config::{Log, LogFormat};
+
+/// Changes the level of a running process.
+#[derive(Clone)]
+pub struct LevelHandle(reload::Handle<OwnEvents, tracing_subscriber::Registry>);
+
+impl std::fmt::Debug for LevelHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LevelHandle")
+    }
+}
+
+type OwnEvents = FilterFn<Box<dyn Fn(&Metadata<'_>) -> bool + Send + Sync>>;
+
+impl LevelHandle {
+    /// From now on events of this level and above are written.
+    pub fn set(&self, level: Level) {
+        if self.0.reload(own_events(level)).is_err() {
+            tracing::warn!("log level not changed: the subscriber is gone");
+        }
+    }
+}
+
+/// Sets up logging to standard error and the panic hook, once a process.
+pub fn init(log: &Log) -> LevelHandle {
+    let (filter, handle) = reload::Layer::new(own_events(log.level));
+    let terminal = std::io::stderr().is_terminal();
+    let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    let writer = fmt::layer().with_writer(std::io::stderr);
+    let subscriber = registry().with(filter);
+    // An error says that somebody set one up before us, as a test harness does.
+    drop(match format {
+        LogFormat::Json => {
+            subscriber.with(writer.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
+        }
+        LogFormat::Text => subscriber.with(writer.with_ansi(terminal).with_target(false)).try_init(),
+    });
+    log_panics();
+    LevelHandle(handle)
+}
+
+/// Lets through the events of this crate up to `level`, and no others.
+fn own_events(level: Level) -> OwnEvents {
+    FilterFn::new(Box::new(move |metadata: &Metadata<'_>| {
+        let target = metadata.target();
+        *metadata.level() <= level && (target == "lanyard" || target.starts_with("lanyard::"))
+    }))
+}
+
+fn log_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            let what = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(text withheld)");
+            tracing::error!(place, what, "internal error: a task panicked");
+        }));
+    });
+}
+
+/// A new id for a request: 16 hexadecimal digits, unique enough to find its lines in a log.
+pub fn new_id() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_hexadecimal_and_differ() {
+        let (a, b) = (new_id(), new_id());
+        assert_ne!(a, b);
+        assert!(a.len() == 16 && a.bytes().all(|c| c.is_ascii_hexdigit()));
+    }
+}
