@@ -55,6 +55,13 @@ impl<T> Table<T> {
         }
         None
     }
+
+    /// Whether any route is for this host and port, whatever the path and method: all that a CONNECT tells.
+    pub fn knows(&self, host: &str, port: u16) -> bool {
+        let exact = self.exact.get(host).into_iter().flatten();
+        let wildcards = host.match_indices('.').filter_map(|(at, _)| self.wildcard.get(host.get(at + 1..)?)).flatten();
+        exact.chain(wildcards).any(|entry| entry.route.host.matches(host, port))
+    }
 }
 
 /// What a route is compared with.

@@ -1,0 +1,143 @@
+//! The admin listener.
+//!
+//! * `GET /livez`: the process works; never depends on a provider.
+//! * `GET /startupz`: every profile with `prefetch` has had its first answer.
+//! * `GET /readyz`: every `required` profile has a usable token.
+//! * `GET /metrics`: Prometheus text format.
+//! * `GET /status`: profiles, tokens' age and expiry, last errors, routes, generation; never a secret.
+//! * `GET /config`: the running configuration, redacted.
+//! * `POST /reload`: loads the configuration file.
+//! * `POST /quitquitquit`: drains and exits.
+
+mod readiness;
+mod redact;
+mod status;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{metrics::Metrics, reload::Reloader, route::pattern::split_authority, snapshot::Current};
+
+/// What the admin listener tells of and acts on.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// The running configuration.
+    pub current: Current,
+    /// Counts.
+    pub metrics: Metrics,
+    /// For `POST /reload`.
+    pub reloader: Arc<Reloader>,
+    /// For `POST /quitquitquit`: set to stop the process.
+    pub stop: watch::Sender<bool>,
+}
+
+impl Admin {
+    /// Serves until the process has drained.
+    pub async fn serve(self, listener: TcpListener, until: impl Future<Output = ()> + Send + 'static) {
+        if let Err(error) = axum::serve(listener, self.router()).with_graceful_shutdown(until).await {
+            tracing::error!(%error, "admin listener ended");
+        }
+    }
+
+    fn router(self) -> Router {
+        Router::new()
+            .route("/livez", get(async || "ok\n"))
+            .route("/startupz", get(startupz))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .route("/status", get(status))
+            .route("/config", get(config))
+            .route("/reload", post(reload))
+            .route("/quitquitquit", post(quit))
+            .fallback(async || (StatusCode::NOT_FOUND, ENDPOINTS))
+            .layer(middleware::from_fn(guard))
+            .with_state(self)
+    }
+}
+
+async fn startupz(State(admin): State<Admin>) -> Response {
+    probe(&readiness::awaited_at_start(&admin.current.load()))
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    probe(&readiness::awaited(&admin.current.load()))
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render()).into_response()
+}
+
+async fn status(State(admin): State<Admin>) -> Response {
+    pretty(StatusCode::OK, &status::of(&admin.current.load()))
+}
+
+async fn config(State(admin): State<Admin>) -> Response {
+    pretty(StatusCode::OK, &redact::config(&admin.current.load().config))
+}
+
+async fn reload(State(admin): State<Admin>) -> Response {
+    match admin.reloader.reload().await {
+        Ok(report) => pretty(
+            StatusCode::OK,
+            &json!({
+                "generation": report.generation,
+                "needs_restart": report.needs_restart,
+                "warnings": report.warnings,
+            }),
+        ),
+        Err(problems) => {
+            let problems: Vec<&str> = problems.lines().collect();
+            pretty(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "error": "config_invalid", "problems": problems }))
+        }
+    }
+}
+
+async fn quit(State(admin): State<Admin>) -> Response {
+    tracing::info!("asked to stop by POST /quitquitquit");
+    admin.stop.send_replace(true);
+    (StatusCode::OK, "draining\n").into_response()
+}
+
+/// Keeps web pages out: a page can make a browser send requests here, but not without these marks.
+async fn guard(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let foreign = headers.contains_key(header::ORIGIN)
+        || headers.get("sec-fetch-site").is_some_and(|site| site != "none" && site != "same-origin");
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    if foreign || (changes && !host_is_address(headers)) {
+        let hint = "call it without Origin, and by an address or localhost";
+        return pretty(StatusCode::FORBIDDEN, &json!({ "error": "forbidden", "hint": hint }));
+    }
+    next.run(request).await
+}
+
+/// Whether Host is an IP address or a loopback name: a name of somebody's choice may have been rebound to us.
+fn host_is_address(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    host.and_then(|host| split_authority(host).ok()).is_some_and(|(host, _)| host.ip().is_some() || host.is_loopback())
+}
+
+/// 200 `ok`, or 503 with what is still awaited.
+fn probe(awaited: &[Value]) -> Response {
+    if awaited.is_empty() {
+        return (StatusCode::OK, "ok\n").into_response();
+    }
+    pretty(StatusCode::SERVICE_UNAVAILABLE, &json!({ "awaited": awaited }))
+}
+
+fn pretty(status: StatusCode, value: &Value) -> Response {
+    let body = format!("{value:#}\n");
+    (status, [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+const ENDPOINTS: &str = "GET /livez /startupz /readyz /metrics /status /config; POST /reload /quitquitquit\n";

@@ -1,0 +1,152 @@
+//! `/config`: the running configuration with every default filled in, and no secret.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    config::{
+        AuthMethod, Config, ConnectPolicy, CredentialKind, Existing, GrantType, Listener, ListenerMode, LogFormat,
+        OAuth2, OnUnavailable, Profile, RequestFormat, Route, Unmatched, Upstream,
+    },
+    secret::SecretSource,
+};
+
+/// The whole of it, in the keys of `proxy.toml`.
+pub(super) fn config(config: &Config) -> Value {
+    let profiles: Map<String, Value> = config.profiles.values().map(|p| (p.name.to_string(), profile(p))).collect();
+    let limits = &config.limits;
+    json!({
+        "listeners": config.listeners.iter().map(listener).collect::<Vec<_>>(),
+        "admin": { "address": config.admin.address.to_string() },
+        "forward": {
+            "unmatched": match config.forward.unmatched { Unmatched::Pass => "pass", Unmatched::Deny => "deny" },
+            "connect": match config.forward.connect { ConnectPolicy::Tunnel => "tunnel", ConnectPolicy::Deny => "deny" },
+        },
+        "profiles": profiles,
+        "routes": config.routes.iter().map(route).collect::<Vec<_>>(),
+        "limits": {
+            "max_connections": limits.max_connections,
+            "header_timeout": duration(limits.header_timeout),
+            "max_header_size": limits.max_header_size,
+            "max_headers": limits.max_headers,
+            "idle_timeout": duration(limits.idle_timeout),
+            "body_timeout": duration(limits.body_timeout),
+            "drain_timeout": duration(limits.drain_timeout),
+        },
+        "log": {
+            "format": config.log.format.map(|f| match f { LogFormat::Json => "json", LogFormat::Text => "text" }),
+            "level": config.log.level.as_str().to_ascii_lowercase(),
+            "access": config.log.access,
+        },
+    })
+}
+
+fn listener(listener: &Listener) -> Value {
+    json!({
+        "address": listener.address.to_string(),
+        "upstream": match &listener.mode { ListenerMode::Forward => None, ListenerMode::Reverse(to) => Some(upstream(to)) },
+        "allowed_hosts": listener.allowed_hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "allow_browsers": listener.allow_browsers,
+    })
+}
+
+fn route(route: &Route) -> Value {
+    json!({
+        "host": route.host.to_string(),
+        "path_prefix": route.path_prefix.as_ref().map(ToString::to_string),
+        "methods": route.methods.as_ref().map(|m| m.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        "profile": route.profile.as_deref().unwrap_or(crate::metrics::NO_PROFILE),
+        "upstream": route.upstream.as_ref().map(upstream),
+        "ca_file": route.ca_file.as_ref().map(|bundle| bundle.path.display().to_string()),
+        "server_name": route.server_name.as_ref().map(ToString::to_string),
+        "connect_timeout": duration(route.connect_timeout),
+        "response_timeout": duration(route.response_timeout),
+    })
+}
+
+fn profile(profile: &Profile) -> Value {
+    let mut keys = match &profile.kind {
+        CredentialKind::OAuth2(keys) => oauth2(keys),
+    };
+    keys.extend([
+        ("header".to_owned(), json!(profile.header.as_str())),
+        ("prefix".to_owned(), json!(profile.prefix)),
+        (
+            "existing".to_owned(),
+            json!(match profile.existing {
+                Existing::Replace => "replace",
+                Existing::Keep => "keep",
+                Existing::Reject => "reject",
+            }),
+        ),
+        ("prefetch".to_owned(), json!(profile.prefetch)),
+        ("required".to_owned(), json!(profile.required)),
+        ("refresh_before".to_owned(), duration(profile.refresh_before)),
+        ("default_token_lifetime".to_owned(), duration(profile.default_token_lifetime)),
+        ("token_wait".to_owned(), duration(profile.token_wait)),
+        ("idle_after".to_owned(), profile.idle_after.map_or(Value::Null, duration)),
+        (
+            "retry_statuses".to_owned(),
+            json!(profile.retry_statuses.iter().map(http::StatusCode::as_u16).collect::<Vec<_>>()),
+        ),
+        ("replay_limit".to_owned(), json!(profile.replay_limit)),
+        ("reject_interval".to_owned(), duration(profile.reject_interval)),
+        (
+            "on_unavailable".to_owned(),
+            json!(match profile.on_unavailable {
+                OnUnavailable::Fail => "fail",
+                OnUnavailable::Pass => "pass",
+            }),
+        ),
+    ]);
+    Value::Object(keys)
+}
+
+fn oauth2(keys: &OAuth2) -> Map<String, Value> {
+    let mut endpoint = keys.token_endpoint.clone();
+    if endpoint.query().is_some() {
+        endpoint.set_query(Some("redacted"));
+    }
+    // Free parameters and header fields can be credentials of their own: their names are enough.
+    let redacted = |names: Vec<&str>| names.into_iter().map(|n| (n.to_owned(), json!(REDACTED))).collect::<Map<_, _>>();
+    let value = json!({
+        "grant_type": match keys.grant_type { GrantType::ClientCredentials => "client_credentials" },
+        "token_endpoint": endpoint.as_str(),
+        "token_endpoint_auth_method": match keys.token_endpoint_auth_method {
+            AuthMethod::ClientSecretBasic => "client_secret_basic",
+            AuthMethod::ClientSecretPost => "client_secret_post",
+        },
+        "client_id": keys.client_id,
+        "client_secret": match &keys.client_secret {
+            SecretSource::File(path) => json!({ "file": path.display().to_string() }),
+            SecretSource::Env(name) => json!({ "env": name }),
+            SecretSource::Literal(_) => json!(REDACTED),
+        },
+        "scope": keys.scope,
+        "audience": keys.audience,
+        "resource": keys.resource,
+        "params": redacted(keys.params.iter().map(|(name, _)| name.as_str()).collect()),
+        "headers": redacted(keys.headers.iter().map(|(name, _)| name.as_str()).collect()),
+        "request_format": match keys.request_format { RequestFormat::Form => "form", RequestFormat::Json => "json" },
+        "ca_file": keys.ca_file.as_ref().map(|bundle| bundle.path.display().to_string()),
+        "timeout": duration(keys.timeout),
+        "egress_proxy": keys.egress_proxy.as_ref().map(|proxy| {
+            format!("{}://{}:{}", proxy.scheme(), proxy.host_str().unwrap_or_default(), proxy.port_or_known_default().unwrap_or(0))
+        }),
+    });
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn upstream(to: &Upstream) -> String {
+    format!("{}://{}:{}{}", to.scheme.as_str(), to.host, to.port, to.path.as_deref().unwrap_or_default())
+}
+
+fn duration(duration: Duration) -> Value {
+    json!(format!("{duration:?}"))
+}
+
+const REDACTED: &str = "[redacted]";

@@ -1,0 +1,242 @@
+//! One request head: read whole under one deadline and one size cap, checked strictly, and only then handed on.
+//!
+//! pingora has neither a deadline for a whole head nor a cap of its own below 1 MiB, repairs what should be refused
+//! (bare line feeds, `Content-Length` beside `Transfer-Encoding`) and answers without a body. What passes here is one
+//! well-formed HTTP/1.x head with one meaning.
+
+use http::Method;
+
+use crate::{
+    config::Limits,
+    proxy::refusal::{Code, Refusal},
+    route::pattern::split_authority,
+};
+
+/// A head that has one meaning.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// How many bytes it has.
+    pub(super) length: usize,
+    /// What follows it.
+    pub(super) body: Body,
+    /// What it asks for.
+    pub(super) kind: Kind,
+    /// The head to put in its place, where it has to be rewritten.
+    pub(super) rewritten: Option<Vec<u8>>,
+}
+
+/// What follows a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// So many bytes, perhaps none.
+    Exact(u64),
+    /// Chunks, or whatever an upgraded connection carries.
+    Open,
+}
+
+/// What a head asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A request to forward.
+    Request,
+    /// `CONNECT` to this authority.
+    Connect(String),
+}
+
+/// Looks for a whole head at the beginning of `bytes`, of which the first `scanned` were looked at before.
+///
+/// # Errors
+/// It is too large, not HTTP/1.x, or has more than one meaning.
+pub(super) fn find(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, Refusal> {
+    not_another_protocol(bytes)?;
+    let from = scanned.saturating_sub(END.len() - 1);
+    let end = bytes.get(from..).and_then(|new| new.windows(END.len()).position(|window| window == END));
+    let length = match end {
+        Some(at) => from + at + END.len(),
+        None if bytes.len() > limits.max_header_size => return Err(too_large(limits)),
+        None => return Ok(None),
+    };
+    if length > limits.max_header_size {
+        return Err(too_large(limits));
+    }
+    let bytes = bytes.get(..length).unwrap_or(bytes);
+    examine(bytes, limits).map(Some)
+}
+
+/// Clients that speak something else get told so at their first bytes.
+fn not_another_protocol(bytes: &[u8]) -> Result<(), Refusal> {
+    if bytes.first() == Some(&TLS_HANDSHAKE) {
+        return Err(bad("this listener speaks plain HTTP, and the client began with TLS")
+            .hinting("write the proxy's or base URL with http://, not https://: lanyard speaks TLS to the upstream"));
+    }
+    if bytes.starts_with(b"PRI * HTTP/2") {
+        return Err(bad("this listener speaks HTTP/1.1, and the client began with HTTP/2")
+            .hinting("turn HTTP/2 with prior knowledge off in the client"));
+    }
+    Ok(())
+}
+
+/// Checks a whole head.
+fn examine(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
+    let bare = bytes.iter().enumerate().any(|(at, byte)| match byte {
+        b'\n' => at == 0 || bytes.get(at - 1) != Some(&b'\r'),
+        b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+        0 => true,
+        _ => false,
+    });
+    if bare {
+        return Err(bad("the head has a bare CR, a bare LF or a NUL").hinting("end each line with CR LF"));
+    }
+    let mut fields = [httparse::EMPTY_HEADER; PARSED_FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(bad("the head is not whole")),
+        Err(httparse::Error::TooManyHeaders) => return Err(too_many(limits)),
+        Err(error) => return Err(bad(format!("the head is not HTTP/1.1: {error}"))),
+    }
+    if request.headers.len() > limits.max_headers {
+        return Err(too_many(limits));
+    }
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+        return Err(bad("the request line is not whole"));
+    };
+    let named = |name: &'static str| {
+        request.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    };
+    let body = framing(version, named("transfer-encoding"), named("content-length"))?;
+    let hosts: Vec<&[u8]> = named("host").collect();
+    one_host(&hosts, version, target)?;
+
+    if method == Method::CONNECT.as_str() {
+        return Ok(Head {
+            length: bytes.len(),
+            body: Body::Open,
+            kind: Kind::Connect(target.to_owned()),
+            rewritten: None,
+        });
+    }
+    let body = if named("upgrade").next().is_some() { Body::Open } else { body };
+    let rewritten = match absolute_authority(target) {
+        Some(authority) => {
+            split_authority(authority)
+                .map_err(|e| bad(format!("the target cannot be told: {e}")).hinting("send http://HOST[:PORT]/PATH"))?;
+            // RFC 9112 3.2.2: the Host that came is ignored and replaced.
+            (hosts.as_slice() != [authority.as_bytes()]).then(|| with_host(&request, authority))
+        }
+        None => None,
+    };
+    Ok(Head { length: bytes.len(), body, kind: Kind::Request, rewritten })
+}
+
+/// How long the body is (RFC 9112 6.3), where there is only one way to read it.
+fn framing<'a>(
+    version: u8,
+    mut transfer_encodings: impl Iterator<Item = &'a [u8]>,
+    mut content_lengths: impl Iterator<Item = &'a [u8]>,
+) -> Result<Body, Refusal> {
+    let (coding, length) = (transfer_encodings.next(), content_lengths.next());
+    if transfer_encodings.next().is_some() || content_lengths.next().is_some() || (coding.is_some() && length.is_some())
+    {
+        return Err(bad("the body's length is told twice: Transfer-Encoding and Content-Length, or one of them repeated")
+            .hinting("send exactly one of them"));
+    }
+    match (coding, length) {
+        (None, None) => Ok(Body::Exact(0)),
+        (Some(_), _) if version == 0 => Err(bad("Transfer-Encoding in an HTTP/1.0 request")),
+        (Some(coding), _) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Body::Open),
+        (Some(_), _) => Err(bad("a Transfer-Encoding other than \"chunked\"").hinting("send the body chunked or with a Content-Length")),
+        (None, Some(length)) => {
+            let plain = !length.is_empty()
+                && length.len() <= 18
+                && length.iter().all(u8::is_ascii_digit)
+                && (length == b"0" || !length.starts_with(b"0"));
+            let length = std::str::from_utf8(length).ok().filter(|_| plain).and_then(|text| text.parse().ok());
+            length.map(Body::Exact).ok_or_else(|| bad("Content-Length is not a plain number"))
+        }
+    }
+}
+
+/// Exactly one Host that names one host; none is needed where HTTP/1.0 names the target itself (RFC 9112 3.2).
+fn one_host(hosts: &[&[u8]], version: u8, target: &str) -> Result<(), Refusal> {
+    match hosts {
+        [] if version == 0 && absolute_authority(target).is_some() => Ok(()),
+        [] => Err(bad("the request has no Host").hinting("send the Host header field")),
+        [host] => {
+            let text = std::str::from_utf8(host).map_err(|_| bad("Host is not ASCII").hinting("send its A-label (xn--...)"))?;
+            // An absolute target decides alone, but a Host that means nothing is refused all the same.
+            split_authority(text)
+                .map(drop)
+                .map_err(|e| bad(format!("Host cannot be told: {e}")).hinting("send HOST or HOST:PORT"))
+        }
+        _ => Err(bad("the request has more than one Host").hinting("send one")),
+    }
+}
+
+/// The authority of an absolute-form target.
+fn absolute_authority(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    if scheme.is_empty() || !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) {
+        return None;
+    }
+    rest.split(['/', '?', '#']).next()
+}
+
+/// The head with this Host in place of what it had.
+fn with_host(request: &httparse::Request<'_, '_>, authority: &str) -> Vec<u8> {
+    let mut head = Vec::with_capacity(1024);
+    head.extend_from_slice(request.method.unwrap_or_default().as_bytes());
+    head.push(b' ');
+    head.extend_from_slice(request.path.unwrap_or_default().as_bytes());
+    head.extend_from_slice(if request.version == Some(0) { b" HTTP/1.0\r\nHost: " } else { b" HTTP/1.1\r\nHost: " });
+    head.extend_from_slice(authority.as_bytes());
+    head.extend_from_slice(b"\r\n");
+    for field in request.headers.iter().filter(|field| !field.name.eq_ignore_ascii_case("host")) {
+        head.extend_from_slice(field.name.as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(field.value);
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// A head that did not arrive in time.
+pub(super) fn too_slow(limits: &Limits) -> Refusal {
+    Refusal::new(
+        Code::HeaderTimeout,
+        format!("the request's head did not arrive within header_timeout ({:?})", limits.header_timeout),
+        "send it faster, or raise limits.header_timeout",
+    )
+}
+
+fn too_large(limits: &Limits) -> Refusal {
+    let detail = format!("the request's head is larger than max_header_size ({} bytes)", limits.max_header_size);
+    Refusal::new(Code::HeadersTooLarge, detail, "send less (cookies?), or raise limits.max_header_size")
+}
+
+fn too_many(limits: &Limits) -> Refusal {
+    let detail = format!("the request has more than max_headers ({}) header fields", limits.max_headers);
+    Refusal::new(Code::HeadersTooLarge, detail, "send fewer, or raise limits.max_headers")
+}
+
+fn bad(detail: impl Into<String>) -> Refusal {
+    Refusal::new(Code::BadRequest, detail, "look at what the client sends")
+}
+
+impl Refusal {
+    /// The same with another hint.
+    fn hinting(mut self, hint: &str) -> Self {
+        hint.clone_into(&mut self.hint);
+        self
+    }
+}
+
+const END: &[u8] = b"\r\n\r\n";
+/// First byte of a TLS record that carries a ClientHello (RFC 8446 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+/// As many as pingora parses.
+const PARSED_FIELDS: usize = 256;
+
+#[cfg(test)]
+mod tests;

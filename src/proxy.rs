@@ -1,0 +1,389 @@
+//! The request side: what may this request carry, and where? `impl ProxyHttp`, each phase a few lines.
+//!
+//! A request walks through: [`request_filter`](ProxyHttp::request_filter) (target, route, token, or a refusal),
+//! `upstream_peer` (vetted address, TLS, pool key), `upstream_request_filter` (header fields: the credential is written
+//! here and nowhere else), `upstream_response_filter` (the 401 loop), `logging`. Failures end in `fail_to_proxy`.
+
+mod access_log;
+pub mod context;
+mod failure;
+pub mod headers;
+pub mod peer;
+pub mod refusal;
+pub mod retry;
+pub mod target;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use http::{HeaderValue, header};
+use pingora::{
+    Error, ErrorType, Result,
+    http::{RequestHeader, ResponseHeader},
+    modules::http::HttpModules,
+    proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session},
+    upstreams::peer::HttpPeer,
+};
+
+use self::{
+    context::{Carried, Connection, Context},
+    peer::Destination,
+    refusal::{Code, Refusal},
+    target::{Named, Target},
+};
+use crate::{
+    config::{Existing, OnUnavailable, Unmatched},
+    dns::Resolver,
+    metrics::Metrics,
+    snapshot::{Current, Profile, RouteEntry, Snapshot},
+    token::Unavailable,
+};
+
+/// Puts the right token on every request.
+#[derive(Debug)]
+pub struct Injector {
+    /// The running configuration.
+    pub current: Current,
+    /// Names to addresses.
+    pub resolver: Resolver,
+    /// Counts.
+    pub metrics: Metrics,
+    /// The sockets of this process: a request to one of them would be a loop.
+    pub own: Vec<SocketAddr>,
+    /// Our entry in `Via`, by which a loop through others is known too.
+    pub via: Via,
+}
+
+/// `1.1 lanyard-ID`.
+#[derive(Clone, Debug)]
+pub struct Via {
+    value: HeaderValue,
+    pseudonym: String,
+}
+
+impl Via {
+    /// One that no other process has.
+    pub fn new() -> Self {
+        let pseudonym = format!("lanyard-{}", crate::telemetry::new_id());
+        let value = HeaderValue::try_from(format!("1.1 {pseudonym}"));
+        Self { value: value.unwrap_or_else(|_| HeaderValue::from_static("1.1 lanyard")), pseudonym }
+    }
+}
+
+impl Default for Via {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Injector {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new()
+    }
+
+    /// None: pingora's default is a compression module.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
+        let snapshot = self.current.load();
+        let limits = &snapshot.config.limits;
+        // Only where it is on at all: pingora turns it off for HTTP/1.0 and `Connection: close`.
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
+        }
+        session.set_read_timeout(Some(limits.body_timeout));
+        // A client that closes its sending side still wants its answer.
+        session.set_abort_on_close(false);
+        context.connection = connection(session);
+        context.snapshot = Some(snapshot);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        match self.admit(session, context).await {
+            Ok(()) => Ok(false),
+            Err(refusal) => {
+                self.refuse(session, context, refusal).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+        let Some(target) = &context.target else { return Err(Error::new(ErrorType::InternalError)) };
+        let destination = Destination::of(target, context.route.as_deref().map(|entry| &entry.route));
+        let address = match &mut context.addresses {
+            Some(left) => left.pop(),
+            None => None,
+        };
+        let Some(address) = address else { return Err(Error::new(ErrorType::ConnectNoRoute)) };
+        let upgrade = session.is_upgrade_req();
+        Ok(Box::new(peer::peer(&destination, address, context.route.as_ref(), upgrade)))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut RequestHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        let Some(target) = &context.target else { return Err(Error::new(ErrorType::InternalError)) };
+        let route = context.route.as_deref().map(|entry| &entry.route);
+        let destination = Destination::of(target, route);
+        head.set_raw_path(destination.path_and_query.as_bytes())?;
+        headers::rewrite(head, &destination.authority(), &self.via.value, &context.credential)?;
+        if let Some(connection) = &context.connection {
+            connection.answer_due.set(route.map_or(peer::DEFAULT_RESPONSE_TIMEOUT, |route| route.response_timeout));
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        answer: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        if let Some(connection) = &context.connection {
+            connection.answer_due.clear();
+        }
+        context.upstream_status = Some(answer.status.as_u16());
+        if let Some(metrics) = context.metrics() {
+            metrics.upstream_response(answer.status.as_u16());
+        }
+        if let Some(again) = retry::after_answer(session, context, answer).await {
+            return Err(again);
+        }
+        headers::clean_answer(answer);
+        if answer.status == 101 {
+            // An upgraded stream may be silent for as long as its ends like.
+            session.set_read_timeout(None);
+        }
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        context: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        // Nothing was sent yet: the next address may do.
+        error.set_retry(context.addresses.as_ref().is_some_and(|left| !left.is_empty()));
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        context: &mut Context,
+        client_reused: bool,
+    ) -> Box<Error> {
+        if let Some(connection) = &context.connection {
+            context.answer_overdue = connection.answer_due.is_over();
+            connection.answer_due.clear();
+        }
+        if context.answer_overdue || session.as_ref().retry_buffer_truncated() {
+            error.set_retry(false);
+        } else if *error.etype() == retry::REJECTED {
+            // The upstream did not act on it: any method may go again.
+            error.set_retry(true);
+        } else if session.req_header().method.is_idempotent() {
+            error.retry.decide_reuse(client_reused);
+        } else {
+            error.set_retry(false);
+        }
+        if error.retry()
+            && let (Some(left), Some(address)) = (&mut context.addresses, peer._address.as_inet())
+        {
+            left.push(*address);
+        }
+        error
+    }
+
+    /// pingora's lines hold queries and raw bytes; the log line of the request says what is known.
+    fn suppress_error_log(&self, _session: &Session, _context: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _context: &Context,
+        _error: &Error,
+        _kind: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+        let body_timeout = context.snapshot.as_ref().map_or(Duration::ZERO, |s| s.config.limits.body_timeout);
+        let answered = session.response_written().is_some();
+        if let Some(refusal) = failure::refusal(error, context, body_timeout) {
+            if answered {
+                context.refusal = Some(refusal);
+            } else if self.refuse(session, context, refusal).await.is_err() {
+                tracing::debug!(request_id = context.request_id, "the client left before its refusal");
+            }
+        }
+        let error_code = context.refusal.as_ref().map_or(0, |refusal| refusal.code.status().as_u16());
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
+        let status = session.response_written().map_or(0, |answer| answer.status.as_u16());
+        let seconds = context.started.elapsed().as_secs_f64();
+        if let Some(metrics) = context.metrics() {
+            metrics.request(context.outcome(), seconds);
+        }
+        if context.snapshot.as_ref().is_some_and(|snapshot| snapshot.config.log.access) {
+            let method = session.req_header().method.as_str().to_owned();
+            access_log::write(context, &method, status, error.map(|error| error.etype().as_str()));
+        }
+    }
+
+    /// Only pingora's own log lines would use it.
+    fn request_summary(&self, _session: &Session, context: &Context) -> String {
+        context.request_id.clone()
+    }
+}
+
+impl Injector {
+    /// Decides what a request is for, which route it takes and what it carries.
+    async fn admit(&self, session: &Session, context: &mut Context) -> Result<(), Refusal> {
+        let (Some(snapshot), Some(connection)) = (context.snapshot.clone(), context.connection.clone()) else {
+            return Err(Refusal::new(Code::InternalError, "the connection has no facts", "report it"));
+        };
+        let head = session.req_header();
+        let target = target::decide(&connection.listening, named(head))?;
+        let route = self.route(&snapshot, &target, head)?;
+        context.route.clone_from(&route);
+        let own_via = head.headers.get_all(header::VIA).iter().any(|via| {
+            via.to_str().is_ok_and(|text| text.contains(&self.via.pseudonym))
+        });
+        if own_via {
+            let hint = "the upstream sends requests back to lanyard: look at its proxy settings, and at `upstream` here";
+            return Err(Refusal::new(Code::LoopDetected, "the request went through this lanyard before", hint));
+        }
+        let foreign = !connection.allow_browsers && headers::is_foreign(&head.headers, target.host.as_str());
+        let has_own = |profile: &Profile| head.headers.contains_key(&profile.config.header);
+
+        if let Some(profile) = route.as_ref().and_then(|entry| entry.profile.as_ref()) {
+            context.credential = match profile.config.existing {
+                Existing::Reject if has_own(profile) => {
+                    let header = &profile.config.header;
+                    let detail = format!("the request has a {header} of its own");
+                    let hint = "do not send it, or set `existing` of the profile to \"replace\" or \"keep\"";
+                    return Err(Refusal::new(Code::BadRequest, detail, hint).for_profile(&profile.config.name));
+                }
+                Existing::Keep if has_own(profile) => Carried::Nothing("existing"),
+                Existing::Keep | Existing::Replace | Existing::Reject if foreign => Carried::Nothing("browser"),
+                Existing::Keep | Existing::Replace | Existing::Reject => {
+                    context.target = Some(target.clone());
+                    self.credential(profile, context).await?
+                }
+            };
+        }
+
+        let route = route.as_deref().map(|entry| &entry.route);
+        let destination = Destination::of(&target, route);
+        context.target = Some(target);
+        let limit = route.map_or(peer::DEFAULT_CONNECT_TIMEOUT, |route| route.connect_timeout);
+        let addresses = peer::addresses(&destination, &self.resolver, &self.own, limit).await;
+        context.addresses = Some(addresses.map_err(|refusal| match context.profile() {
+            Some(profile) => refusal.for_profile(&profile.config.name),
+            None => refusal,
+        })?);
+        Ok(())
+    }
+
+    /// The route of a target, or whether it may go without one.
+    fn route(
+        &self,
+        snapshot: &Snapshot,
+        target: &Target,
+        head: &RequestHeader,
+    ) -> Result<Option<Arc<RouteEntry>>, Refusal> {
+        let found = snapshot.routes.find(target.host.as_str(), target.port, target.path(), &head.method);
+        if let Some(entry) = found {
+            return Ok(Some(Arc::clone(entry)));
+        }
+        let to = target.authority();
+        if target.needs_route {
+            let detail = format!("no route is for {to}, and a request that names it by Host alone needs one");
+            let hint = "add a route for it, or point the client's proxy setting (HTTP_PROXY) here";
+            return Err(Refusal::new(Code::RouteDenied, detail, hint));
+        }
+        match snapshot.config.forward.unmatched {
+            Unmatched::Pass => Ok(None),
+            Unmatched::Deny => {
+                let detail = format!("no route is for {} {to}{}", head.method, target.path());
+                let hint = "add a route for it (profile = \"none\" to forward it bare); `lanyard explain` tells what matches";
+                Err(Refusal::new(Code::RouteDenied, detail, hint))
+            }
+        }
+    }
+
+    /// The profile's token, waited for if need be.
+    async fn credential(&self, profile: &Arc<Profile>, context: &mut Context) -> Result<Carried, Refusal> {
+        if let Some(token) = profile.slot.usable() {
+            return Ok(Carried::Token { profile: Arc::clone(profile), token });
+        }
+        let asked = tokio::time::Instant::now();
+        let token = profile.slot.get(&context.request_id).await;
+        context.token_wait = asked.elapsed();
+        match token {
+            Ok(token) => Ok(Carried::Token { profile: Arc::clone(profile), token }),
+            Err(_) if profile.config.on_unavailable == OnUnavailable::Pass => {
+                Ok(Carried::Stripped(profile.config.header.clone()))
+            }
+            Err(unavailable) => Err(no_token(profile, &unavailable)),
+        }
+    }
+
+    /// Answers with a refusal, and closes the connection after it: the body may be unread.
+    async fn refuse(&self, session: &mut Session, context: &mut Context, refusal: Refusal) -> Result<()> {
+        self.metrics.refused(refusal.code.as_str());
+        let body = refusal.body(&context.request_id);
+        let header = refusal.header(&body)?;
+        context.refusal = Some(refusal);
+        session.write_error_response(header, body).await
+    }
+}
+
+/// The facts that the connection handed over.
+fn connection(session: &Session) -> Option<Arc<Connection>> {
+    session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Arc<Connection>>().cloned()
+}
+
+/// What the head says about its target.
+fn named(head: &RequestHeader) -> Named<'_> {
+    Named {
+        method: &head.method,
+        request_target: head.raw_path(),
+        host: head.headers.get(header::HOST).map(HeaderValue::as_bytes),
+    }
+}
+
+fn no_token(profile: &Profile, unavailable: &Unavailable) -> Refusal {
+    let name = &profile.config.name;
+    let refusal = match unavailable {
+        Unavailable::Failed { error, retry_after } => {
+            Refusal::new(Code::TokenUnavailable, format!("profile {name} has no token: {}", error.detail), &*error.hint)
+                .retry_after(*retry_after)
+        }
+        Unavailable::StillWaiting { waited } => Refusal::new(
+            Code::TokenUnavailable,
+            format!("profile {name} has no token yet: the token request is still under way after {waited:.1?}"),
+            "look at the identity provider, or raise token_wait of the profile",
+        )
+        .retry_after(Duration::from_secs(1)),
+    };
+    refusal.for_profile(name)
+}

@@ -1,0 +1,39 @@
+//! One event a request: where it went, as whom, how it ended and how long it took. Never a query, a header or a body.
+
+use super::context::{Carried, Context};
+
+/// Writes it.
+pub fn write(context: &Context, method: &str, status: u16, error: Option<&'static str>) {
+    let outcome = context.outcome().as_str();
+    let profile = context.profile().map(|profile| &*profile.config.name);
+    let serial = match &context.credential {
+        Carried::Token { token, .. } => Some(token.serial),
+        Carried::Nothing(_) | Carried::Stripped(_) => None,
+    };
+    let withheld = match &context.credential {
+        Carried::Nothing(why) if profile.is_some() && context.refusal.is_none() => Some(*why),
+        _ => None,
+    };
+    tracing::info!(
+        request_id = context.request_id,
+        listener = context.connection.as_ref().map(|c| &*c.listener),
+        client = context.connection.as_ref().and_then(|c| c.peer).map(tracing::field::display),
+        method,
+        target = context.target.as_ref().map(|t| tracing::field::display(t.authority())),
+        path = context.target.as_ref().map(super::target::Target::path),
+        profile,
+        outcome,
+        status,
+        upstream_status = context.upstream_status,
+        serial,
+        withheld,
+        retried = context.retried,
+        token_wait_ms = context.token_wait.as_secs_f64() * 1000.0,
+        duration_ms = context.started.elapsed().as_secs_f64() * 1000.0,
+        code = context.refusal.as_ref().map(|r| r.code.as_str()),
+        detail = context.refusal.as_ref().map(|r| &*r.detail),
+        hint = context.refusal.as_ref().map(|r| &*r.hint),
+        error,
+        "request"
+    );
+}

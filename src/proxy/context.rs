@@ -1,0 +1,177 @@
+//! What is known of a connection and of a request while it is served.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::HeaderName;
+use tokio::time::Instant;
+
+use super::{
+    refusal::Refusal,
+    target::{Listening, Target},
+};
+use crate::{
+    metrics::{Outcome, ProfileMetrics},
+    snapshot::{Profile, RouteEntry, Snapshot},
+    token::Token,
+};
+
+/// The facts that a connection hands to the request side, once.
+#[derive(Debug)]
+pub struct Connection {
+    /// The listener's name, for logs.
+    pub listener: Arc<str>,
+    /// What the listener contributes to the target.
+    pub listening: Listening,
+    /// Whether requests that a browser marks as foreign get a credential.
+    pub allow_browsers: bool,
+    /// Who called, if it is TCP.
+    pub peer: Option<SocketAddr>,
+    /// When the answer to the current request has to begin.
+    pub answer_due: Due,
+}
+
+/// A moment that the request side sets and the connection's stream keeps: pingora's own timeout would also cut an
+/// answer that is silent for long, as server-sent events are.
+#[derive(Debug)]
+pub struct Due {
+    zero: Instant,
+    /// Milliseconds after `zero`; 0: not set.
+    at: AtomicU64,
+}
+
+impl Default for Due {
+    fn default() -> Self {
+        Self { zero: Instant::now(), at: AtomicU64::new(0) }
+    }
+}
+
+impl Due {
+    /// From now on so long.
+    pub fn set(&self, after: Duration) {
+        let at = (self.zero.elapsed() + after).as_millis();
+        self.at.store(u64::try_from(at).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
+    }
+
+    /// Not any more.
+    pub fn clear(&self) {
+        self.at.store(0, Ordering::Relaxed);
+    }
+
+    /// The moment, if it is set.
+    pub fn get(&self) -> Option<Instant> {
+        match self.at.load(Ordering::Relaxed) {
+            0 => None,
+            millis => self.zero.checked_add(Duration::from_millis(millis)),
+        }
+    }
+
+    /// Whether it is set and over.
+    pub fn is_over(&self) -> bool {
+        self.get().is_some_and(|at| at <= Instant::now())
+    }
+}
+
+/// pingora's `CTX`: one request from its head to its log line.
+#[derive(Debug)]
+pub struct Context {
+    /// In the refusal, the log of the request and that of the token request it waits for.
+    pub request_id: String,
+    /// When its head had arrived.
+    pub started: Instant,
+    /// Its connection's facts.
+    pub connection: Option<Arc<Connection>>,
+    /// The snapshot it runs on.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// What it is for.
+    pub target: Option<Target>,
+    /// The route it takes; `None`: unmatched.
+    pub route: Option<Arc<RouteEntry>>,
+    /// What goes out with it.
+    pub credential: Carried,
+    /// How long it waited for a token.
+    pub token_wait: Duration,
+    /// The addresses of its upstream that have not been tried, the next one last.
+    pub addresses: Option<Vec<SocketAddr>>,
+    /// Whether it was sent again with a new token.
+    pub retried: bool,
+    /// Whether `response_timeout` ended it.
+    pub answer_overdue: bool,
+    /// What its upstream answered.
+    pub upstream_status: Option<u16>,
+    /// Why it was refused.
+    pub refusal: Option<Refusal>,
+}
+
+/// What a request carries out.
+#[derive(Clone, Debug)]
+pub enum Carried {
+    /// What the client sent, nothing of ours.
+    Nothing(&'static str),
+    /// The profile's token.
+    Token {
+        /// Whose.
+        profile: Arc<Profile>,
+        /// Which.
+        token: Arc<Token>,
+    },
+    /// The profile says to go without one: `on_unavailable = "pass"`.
+    Stripped(HeaderName),
+}
+
+impl Context {
+    /// A request that nothing is known of yet.
+    pub fn new() -> Self {
+        Self {
+            request_id: crate::telemetry::new_id(),
+            started: Instant::now(),
+            connection: None,
+            snapshot: None,
+            target: None,
+            route: None,
+            credential: Carried::Nothing("unmatched"),
+            token_wait: Duration::ZERO,
+            addresses: None,
+            retried: false,
+            answer_overdue: false,
+            upstream_status: None,
+            refusal: None,
+        }
+    }
+
+    /// The profile of its route.
+    pub fn profile(&self) -> Option<&Arc<Profile>> {
+        self.route.as_ref()?.profile.as_ref()
+    }
+
+    /// The handles that it is counted by.
+    pub fn metrics(&self) -> Option<&Arc<ProfileMetrics>> {
+        match self.profile() {
+            Some(profile) => Some(&profile.metrics),
+            None => self.snapshot.as_ref().map(|snapshot| &snapshot.bare_metrics),
+        }
+    }
+
+    /// How it ended.
+    pub fn outcome(&self) -> Outcome {
+        match (&self.refusal, self.upstream_status, &self.credential) {
+            (Some(refusal), None, _) if refusal.code.is_of_upstream() => Outcome::UpstreamError,
+            (Some(_), None, _) => Outcome::Refused,
+            _ if self.retried => Outcome::Retried,
+            (_, _, Carried::Token { .. }) => Outcome::Injected,
+            (_, _, Carried::Nothing(_) | Carried::Stripped(_)) => Outcome::Passed,
+        }
+    }
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,99 @@
+//! From pingora's errors to refusals. An error's own text is shown only where it cannot hold bytes of a request.
+
+use pingora::{Error, ErrorSource, ErrorType};
+
+use super::{
+    context::Context,
+    refusal::{Code, Refusal},
+};
+
+/// What a failed request is answered with; `None`: the client is gone.
+pub fn refusal(error: &Error, context: &Context, body_timeout: std::time::Duration) -> Option<Refusal> {
+    let to = context.target.as_ref().map(super::target::Target::authority).unwrap_or_default();
+    if context.answer_overdue {
+        let limit = context.route.as_ref().map_or(super::peer::DEFAULT_RESPONSE_TIMEOUT, |r| r.route.response_timeout);
+        return Some(Refusal::new(
+            Code::UpstreamTimeout,
+            format!("{to} did not begin to answer within response_timeout ({limit:?})"),
+            "raise response_timeout of the route if such answers are normal",
+        ));
+    }
+    let refusal = match (error.etype(), error.esource()) {
+        (ErrorType::ReadTimedout, ErrorSource::Downstream) => Refusal::new(
+            Code::BodyTimeout,
+            format!("no byte of the request's body arrived for body_timeout ({body_timeout:?})"),
+            "send the body without such pauses, or raise limits.body_timeout",
+        ),
+        (
+            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout,
+            ErrorSource::Downstream,
+        ) => return None,
+        (ErrorType::InvalidHTTPHeader, ErrorSource::Downstream) => {
+            Refusal::new(Code::BadRequest, "the request is not well-formed", "look at its header fields and its body's framing")
+        }
+        (_, ErrorSource::Downstream) => Refusal::new(
+            Code::BadRequest,
+            format!("the request ended with {}", error.etype().as_str()),
+            "look at how its body is framed",
+        ),
+        (ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout, _) => Refusal::new(
+            Code::UpstreamTimeout,
+            format!("no connection to {to} within connect_timeout"),
+            "check that it is up and that a firewall lets us through",
+        ),
+        (ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError, _) => Refusal::new(
+            Code::UpstreamTls,
+            format!("TLS with {to} failed: {}", causes(error)),
+            "if its CA is private, set ca_file on the route; if its name differs, set server_name",
+        ),
+        (
+            ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError | ErrorType::BindError,
+            _,
+        ) => Refusal::new(
+            Code::UpstreamUnreachable,
+            format!("no connection to {to}: {}", causes(error)),
+            "check that it is up and that `upstream` names its host and port",
+        ),
+        (ErrorType::ReadTimedout | ErrorType::WriteTimedout, _) => {
+            Refusal::new(Code::UpstreamTimeout, format!("{to} stopped answering"), "look at the upstream")
+        }
+        (
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::H2Error | ErrorType::H1Error,
+            _,
+        ) => Refusal::new(
+            Code::UpstreamUnreachable,
+            format!("the connection to {to} broke before an answer"),
+            "look at the upstream's log; a request with a body is not sent twice",
+        ),
+        (ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 | ErrorType::H2Downgrade, ErrorSource::Upstream) => {
+            Refusal::new(Code::UpstreamProtocol, format!("{to} answered with something that is not HTTP"), "is the port right, and does it speak TLS?")
+        }
+        (etype, _) => Refusal::new(
+            Code::InternalError,
+            format!("the request ended with {}", etype.as_str()),
+            "report it with the request_id and the log line",
+        ),
+    };
+    Some(match context.profile() {
+        Some(profile) => refusal.for_profile(&profile.config.name),
+        None => refusal,
+    })
+}
+
+/// The reasons below a connection error: the operating system's or rustls's words, which hold no request.
+fn causes(error: &Error) -> String {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.cause.as_deref().map(|cause| cause as _);
+    let mut last = error.etype().as_str().to_owned();
+    while let Some(inner) = cause {
+        last = match inner.downcast_ref::<Error>() {
+            // pingora's own text can name addresses and more; its kind is enough.
+            Some(pingora) => pingora.etype().as_str().to_owned(),
+            None => inner.to_string(),
+        };
+        cause = match inner.downcast_ref::<Error>() {
+            Some(pingora) => pingora.cause.as_deref().map(|cause| cause as _),
+            None => inner.source(),
+        };
+    }
+    last
+}

@@ -1,0 +1,177 @@
+//! What happens to a request's header fields on the way out: the one place that writes a credential.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use pingora::{Result, http::RequestHeader};
+
+use super::context::Carried;
+
+/// Rewrites the head for its upstream.
+///
+/// # Errors
+/// None in practice: every name and value is legal.
+pub fn rewrite(head: &mut RequestHeader, authority: &str, via: &HeaderValue, carried: &Carried) -> Result<()> {
+    strip_hop_by_hop(head);
+    match carried {
+        Carried::Nothing(_) => {}
+        Carried::Token { profile, token } => {
+            remove_with_twins(head, &profile.config.header);
+            head.insert_header(profile.config.header.clone(), token.value.clone())?;
+        }
+        Carried::Stripped(name) => remove_with_twins(head, name),
+    }
+    head.insert_header(header::HOST, authority)?;
+    head.append_header(header::VIA, via.clone())?;
+    Ok(())
+}
+
+/// Takes out what is meant for a proxy or for one connection only, and what `Connection` names as such. What `Upgrade`
+/// needs stays: pingora writes it anew for HTTP/1.1 and drops it for HTTP/2.
+fn strip_hop_by_hop(head: &mut RequestHeader) {
+    let named: Vec<HeaderName> = head
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .filter(|name| *name != header::UPGRADE && *name != header::HOST)
+        .collect();
+    for name in &named {
+        head.remove_header(name);
+    }
+    for name in [header::PROXY_AUTHORIZATION, header::TE, HeaderName::from_static("keep-alive")] {
+        // `TE: trailers` is how a gRPC client says that it takes trailers.
+        if name != header::TE || !head.headers.get(&name).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"trailers"))
+        {
+            head.remove_header(&name);
+        }
+    }
+    head.remove_header("proxy-connection");
+}
+
+/// Removes every field of this name, and those that a CGI-like server would read as it (`Authorization_` is not one,
+/// but `X_Api_Key` is `X-Api-Key` there).
+fn remove_with_twins(head: &mut RequestHeader, name: &HeaderName) {
+    head.remove_header(name);
+    let twins: Vec<HeaderName> = head.headers.keys().filter(|other| is_twin(other, name)).cloned().collect();
+    for twin in &twins {
+        head.remove_header(twin);
+    }
+}
+
+/// Whether two names are the same once `_` is read as `-` and trailing ones are cut.
+fn is_twin(other: &HeaderName, name: &HeaderName) -> bool {
+    let other = other.as_str();
+    other.contains('_')
+        && other.trim_end_matches(['_', '-']).bytes().map(|b| if b == b'_' { b'-' } else { b }).eq(name.as_str().bytes())
+}
+
+/// Whether a browser marks a request as coming from another site than the one it goes to (Fetch, section 3.2;
+/// Fetch Metadata). Such a request gets no credential unless the listener allows it.
+pub fn is_foreign(headers: &HeaderMap, target_host: &str) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if matches!(site, Some(b"cross-site" | b"same-site")) {
+        return true;
+    }
+    headers.get_all(header::ORIGIN).iter().any(|origin| !origin_is(origin, headers.get(header::HOST), target_host))
+}
+
+/// Whether an origin is that of the page's own host: what Host says, or the target.
+fn origin_is(origin: &HeaderValue, host: Option<&HeaderValue>, target_host: &str) -> bool {
+    let Some((_, authority)) = origin.to_str().ok().and_then(|text| text.split_once("://")) else {
+        return false; // "null", or something that is no origin
+    };
+    let same_as_host = host.is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()));
+    let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
+    same_as_host || name.eq_ignore_ascii_case(target_host) || authority.eq_ignore_ascii_case(target_host)
+}
+
+/// Takes out of an answer what was meant for the connection to us only (pingora leaves these).
+pub fn clean_answer(headers: &mut pingora::http::ResponseHeader) {
+    for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authentication-info"] {
+        headers.remove_header(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(fields: &[(&'static str, &str)]) -> RequestHeader {
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in fields {
+            head.append_header(*name, *value).unwrap();
+        }
+        head
+    }
+
+    fn rewritten(fields: &[(&'static str, &str)], carried: &Carried) -> Vec<String> {
+        let mut head = head(fields);
+        rewrite(&mut head, "api.example.com", &HeaderValue::from_static("1.1 lanyard"), carried).unwrap();
+        let mut lines: Vec<String> =
+            head.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn what_is_for_a_proxy_or_a_connection_does_not_go_out() {
+        let lines = rewritten(
+            &[
+                ("host", "wrong"),
+                ("proxy-authorization", "Basic x"),
+                ("proxy-connection", "keep-alive"),
+                ("keep-alive", "timeout=5"),
+                ("te", "gzip"),
+                ("connection", "x-private, keep-alive"),
+                ("x-private", "1"),
+                ("accept", "*/*"),
+                ("authorization", "Basic mine"),
+            ],
+            &Carried::Nothing("unmatched"),
+        );
+        assert_eq!(
+            lines,
+            [
+                "accept: */*",
+                "authorization: Basic mine",
+                "connection: x-private, keep-alive",
+                "host: api.example.com",
+                "via: 1.1 lanyard"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stripped_request_has_no_credential_and_no_twin_of_it() {
+        let lines = rewritten(
+            &[("authorization", "a"), ("authorization", "b"), ("authorization_", "c"), ("te", "trailers")],
+            &Carried::Stripped(header::AUTHORIZATION),
+        );
+        assert_eq!(lines, ["host: api.example.com", "te: trailers", "via: 1.1 lanyard"]);
+        let key = HeaderName::from_static("x-api-key");
+        assert_eq!(
+            rewritten(&[("x_api_key", "a"), ("x-api_key", "b"), ("x-api-key2", "c")], &Carried::Stripped(key)),
+            ["host: api.example.com", "via: 1.1 lanyard", "x-api-key2: c"]
+        );
+    }
+
+    #[test]
+    fn browsers_mark_foreign_requests() {
+        for (fields, foreign) in [
+            (&[][..], false),
+            (&[("origin", "http://evil.test")], true),
+            (&[("origin", "null")], true),
+            (&[("origin", "http://localhost:9001"), ("host", "localhost:9001")], false),
+            (&[("origin", "http://localhost:3000"), ("host", "localhost:9001")], true),
+            (&[("origin", "https://api.example.com")], false),
+            (&[("origin", "https://api.example.com.evil.test")], true),
+            (&[("sec-fetch-site", "cross-site")], true),
+            (&[("sec-fetch-site", "same-site")], true),
+            (&[("sec-fetch-site", "same-origin")], false),
+            (&[("sec-fetch-site", "none")], false),
+        ] {
+            assert_eq!(is_foreign(&head(fields).headers, "api.example.com"), foreign, "{fields:?}");
+        }
+    }
+}

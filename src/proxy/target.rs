@@ -1,0 +1,205 @@
+//! What a request is for: decided once, from one source of truth, before anything else is (RFC 9112 3.2, 3.3).
+
+use http::Method;
+
+use super::refusal::{Code, Refusal};
+use crate::{
+    config::{ListenerMode, Scheme, Upstream},
+    route::pattern::{Host, HostPattern, split_authority},
+};
+
+/// The (scheme, host, port) that a request is for, and its path and query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// As the client named it; a matched `http` target goes out as TLS all the same.
+    pub scheme: Scheme,
+    /// Normalised.
+    pub host: Host,
+    /// The port that routes are matched by, and that is connected to unless the route says otherwise.
+    pub port: u16,
+    /// Path and query as they came, beginning with `/` (or `*`).
+    pub path_and_query: String,
+    /// Whether only a route may take it: an origin-form request on a forward listener names a host that the client
+    /// believes to talk to, and not a proxy's user.
+    pub needs_route: bool,
+}
+
+impl Target {
+    /// The path without the query.
+    pub fn path(&self) -> &str {
+        self.path_and_query.split_once('?').map_or(self.path_and_query.as_str(), |(path, _)| path)
+    }
+
+    /// `host:port` for logs.
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+/// What a listener contributes to the decision.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// Forward or reverse.
+    pub mode: ListenerMode,
+    /// Further hosts that `Host` may name on a reverse listener.
+    pub allowed_hosts: Vec<HostPattern>,
+    /// The address that the connection arrived at, if it is TCP.
+    pub local: Option<std::net::SocketAddr>,
+}
+
+/// What the request says about its target.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The request-target as it stands in the request line.
+    pub request_target: &'a [u8],
+    /// The one `Host` field, if there is one. Two were refused before.
+    pub host: Option<&'a [u8]>,
+}
+
+/// Decides what a request is for.
+///
+/// # Errors
+/// 405 for TRACE; 400 where the target cannot be told; 421 where a reverse listener is not meant.
+pub fn decide(listening: &Listening, named: Named<'_>) -> Result<Target, Refusal> {
+    if *named.method == Method::TRACE || named.method.as_str().eq_ignore_ascii_case("TRACK") {
+        let hint = "TRACE would show the injected credential to the caller: use another method";
+        return Err(Refusal::new(Code::MethodNotAllowed, "TRACE is not forwarded", hint));
+    }
+    let request_target = std::str::from_utf8(named.request_target)
+        .map_err(|_| bad("the request target is not ASCII", "percent-encode it"))?;
+    let form = Form::parse(request_target, named.method)?;
+    match &listening.mode {
+        ListenerMode::Forward => forward(listening, form, named.host),
+        ListenerMode::Reverse(upstream) => reverse(listening, upstream, form, named.host),
+    }
+}
+
+/// The forms of RFC 9112 3.2 that a request can have (CONNECT's never gets here).
+enum Form {
+    Absolute { scheme: Scheme, host: Host, port: Option<u16>, path_and_query: String },
+    Origin { path_and_query: String },
+}
+
+impl Form {
+    fn parse(text: &str, method: &Method) -> Result<Self, Refusal> {
+        if text.bytes().any(|b| b <= b' ' || b >= 0x7f) {
+            return Err(bad("the request target has a space, a control byte or is not ASCII", "percent-encode it"));
+        }
+        if text.contains('#') {
+            return Err(bad("the request target has a fragment", "leave the part from '#' out"));
+        }
+        if text.starts_with('/') || (text == "*" && *method == Method::OPTIONS) {
+            return Ok(Self::Origin { path_and_query: text.to_owned() });
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Err(bad("the request target is neither a path nor a URL", "send '/path' or 'http://host/path'"));
+        };
+        let scheme = if scheme.eq_ignore_ascii_case("http") {
+            Scheme::Http
+        } else if scheme.eq_ignore_ascii_case("https") {
+            Scheme::Https
+        } else {
+            return Err(bad(format!("the scheme of the URL is {scheme:?}"), "only http and https are proxied"));
+        };
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path_and_query) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        let (host, port) = authority_of(authority)?;
+        let path_and_query = match path_and_query {
+            "" if *method == Method::OPTIONS => "*".to_owned(), // RFC 9112 3.2.4
+            path if path.starts_with('/') => path.to_owned(),
+            query => format!("/{query}"),
+        };
+        Ok(Self::Absolute { scheme, host, port, path_and_query })
+    }
+}
+
+fn forward(listening: &Listening, form: Form, host_field: Option<&[u8]>) -> Result<Target, Refusal> {
+    match form {
+        // RFC 9112 3.2.2: the Host field is ignored, and replaced on the way out.
+        Form::Absolute { scheme, host, port, path_and_query } => Ok(Target {
+            scheme,
+            host,
+            port: port.unwrap_or_else(|| scheme.default_port()),
+            path_and_query,
+            needs_route: false,
+        }),
+        Form::Origin { path_and_query } => {
+            let (host, port) = host_of(host_field)?;
+            // A hosts-file entry brings the client to our port: it does not say what port the real service has.
+            let port = port.filter(|port| listening.local.is_none_or(|local| local.port() != *port));
+            let port = port.unwrap_or(Scheme::Http.default_port());
+            Ok(Target { scheme: Scheme::Http, host, port, path_and_query, needs_route: true })
+        }
+    }
+}
+
+fn reverse(
+    listening: &Listening,
+    upstream: &Upstream,
+    form: Form,
+    host_field: Option<&[u8]>,
+) -> Result<Target, Refusal> {
+    let (host, port, path_and_query) = match form {
+        Form::Absolute { host, port, path_and_query, scheme } => {
+            (host, port.unwrap_or_else(|| scheme.default_port()), path_and_query)
+        }
+        Form::Origin { path_and_query } => {
+            let (host, port) = host_of(host_field)?;
+            (host, port.unwrap_or(Scheme::Http.default_port()), path_and_query)
+        }
+    };
+    let is_local_address = listening.local.is_some_and(|local| host.ip().is_some_and(|ip| ip == local.ip()));
+    let meant = host.is_loopback()
+        || is_local_address
+        || host == upstream.host
+        || listening.allowed_hosts.iter().any(|pattern| pattern.matches(host.as_str(), port));
+    if !meant {
+        return Err(Refusal::new(
+            Code::Misdirected,
+            format!("Host {host} does not mean this listener, which stands for {}", upstream.host),
+            "if clients may call it so, add the name to allowed_hosts of the listener",
+        ));
+    }
+    let path_and_query = match &upstream.path {
+        Some(base) if path_and_query != "*" => join(base, &path_and_query),
+        _ => path_and_query,
+    };
+    Ok(Target {
+        scheme: upstream.scheme,
+        host: upstream.host.clone(),
+        port: upstream.port,
+        path_and_query,
+        needs_route: false,
+    })
+}
+
+/// The path under another one, with exactly one `/` where they meet. `rest` may begin with `?` or be empty.
+pub fn join(base: &str, rest: &str) -> String {
+    match (base.strip_suffix('/'), rest.strip_prefix('/')) {
+        (Some(base), Some(rest)) | (Some(base), None) if !rest.is_empty() && !rest.starts_with('?') => {
+            format!("{base}/{rest}")
+        }
+        (None, None) if !rest.is_empty() && !rest.starts_with('?') => format!("{base}/{rest}"),
+        (Some(base), Some(rest)) => format!("{base}/{rest}"),
+        _ => format!("{base}{rest}"),
+    }
+}
+
+fn host_of(field: Option<&[u8]>) -> Result<(Host, Option<u16>), Refusal> {
+    let field = field.ok_or_else(|| bad("the request has no Host", "send the Host header field"))?;
+    let text = std::str::from_utf8(field).map_err(|_| bad("Host is not ASCII", "send its A-label (xn--...)"))?;
+    authority_of(text.trim_matches([' ', '\t']))
+}
+
+fn authority_of(text: &str) -> Result<(Host, Option<u16>), Refusal> {
+    split_authority(text).map_err(|e| bad(format!("the target cannot be told: {e}"), "send HOST or HOST:PORT"))
+}
+
+fn bad(detail: impl Into<String>, hint: &str) -> Refusal {
+    Refusal::new(Code::BadRequest, detail, hint)
+}
+
+#[cfg(test)]
+mod tests;

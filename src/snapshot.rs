@@ -1,0 +1,193 @@
+//! One immutable generation of configuration: routes and slots that belong together, and where it is kept.
+//!
+//! A request loads the snapshot once and finishes on it. A profile whose definition did not change moves from one
+//! snapshot to the next with its slot, its token and its task.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use pingora::utils::tls::{WrappedX509, parse_x509};
+
+use crate::{
+    clock::Clock,
+    config::{self, CaBundle, Config, CredentialKind},
+    credential::Credential,
+    dns::Resolver,
+    metrics::{Metrics, NO_PROFILE, ProfileMetrics},
+    oauth::TokenClient,
+    route::Table,
+    tls,
+    token::{Policy, Slot},
+};
+
+/// One generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// From 1, one more with each reload.
+    pub generation: u64,
+    /// What it was built from.
+    pub config: Arc<Config>,
+    /// Every route with what a request on it needs.
+    pub routes: Table<Arc<RouteEntry>>,
+    /// Every profile, by name.
+    pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
+    /// The handles of requests that take no profile.
+    pub bare_metrics: Arc<ProfileMetrics>,
+}
+
+/// A profile at work.
+#[derive(Debug)]
+pub struct Profile {
+    /// Its definition.
+    pub config: Arc<config::Profile>,
+    /// Its token.
+    pub slot: Slot,
+    /// Its metrics.
+    pub metrics: Arc<ProfileMetrics>,
+}
+
+/// A route at work.
+#[derive(Debug)]
+pub struct RouteEntry {
+    /// Its definition.
+    pub route: config::Route,
+    /// Its profile; `None`: forward bare.
+    pub profile: Option<Arc<Profile>>,
+    /// The CAs that its upstream's certificate may come from; `None`: the system's.
+    pub trusted: Option<Arc<[WrappedX509]>>,
+    /// Keeps upstream connections of different profiles and TLS settings apart (the pool's key has neither).
+    pub group_key: u64,
+}
+
+/// The running snapshot.
+#[derive(Clone, Debug)]
+pub struct Current(Arc<ArcSwap<Snapshot>>);
+
+impl Current {
+    /// Starts with this one.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(snapshot)))
+    }
+
+    /// The snapshot for a request, once.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// From now on requests take this one.
+    pub fn store(&self, next: Arc<Snapshot>) {
+        self.0.store(next);
+    }
+}
+
+/// What snapshots are built with, the same for the life of the process.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Tells the moment.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Resolves token endpoints.
+    pub resolver: Resolver,
+}
+
+impl Snapshot {
+    /// Builds the next generation, taking over the slots of unchanged profiles. Starts the tasks of the others.
+    ///
+    /// # Errors
+    /// What a configuration that is right in itself still cannot be run for: one line a profile or route.
+    pub fn build(config: Arc<Config>, previous: Option<&Self>, parts: &Parts) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut profiles = BTreeMap::new();
+        for (name, definition) in &config.profiles {
+            let unchanged = previous.and_then(|p| p.profiles.get(name)).filter(|old| old.config == *definition);
+            let profile = match unchanged {
+                Some(old) => Ok(Arc::clone(old)),
+                None => start_profile(definition, parts).map(Arc::new),
+            };
+            match profile {
+                Ok(profile) => drop(profiles.insert(Arc::clone(name), profile)),
+                Err(problem) => problems.push(format!("profiles.{name}: {problem}")),
+            }
+        }
+        let mut entries = Vec::new();
+        for route in &config.routes {
+            match entry(route, &profiles) {
+                Ok(entry) => entries.push((route.clone(), Arc::new(entry))),
+                Err(problem) => problems.push(format!("route of line {}: {problem}", route.line)),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self {
+            generation: previous.map_or(1, |p| p.generation + 1),
+            routes: Table::new(entries),
+            profiles,
+            bare_metrics: parts.metrics.profile(&NO_PROFILE.into()),
+            config,
+        })
+    }
+}
+
+/// The credential that a profile's definition describes.
+///
+/// # Errors
+/// Its client cannot be built: no CA at all, a bad proxy.
+pub fn credential(definition: &config::Profile, resolver: &Resolver) -> Result<Arc<dyn Credential>, String> {
+    match &definition.kind {
+        CredentialKind::OAuth2(oauth2) => {
+            let client = TokenClient::new(&definition.name, oauth2, Some(Arc::new(resolver.clone())))
+                .map_err(|e| e.to_string())?;
+            Ok(Arc::new(client))
+        }
+    }
+}
+
+fn start_profile(definition: &Arc<config::Profile>, parts: &Parts) -> Result<Profile, String> {
+    let policy = Policy {
+        profile: Arc::clone(&definition.name),
+        prefix: definition.prefix.clone(),
+        prefetch: definition.prefetch,
+        refresh_before: definition.refresh_before,
+        default_token_lifetime: definition.default_token_lifetime,
+        token_wait: definition.token_wait,
+        idle_after: definition.idle_after,
+        reject_interval: definition.reject_interval,
+    };
+    let metrics = parts.metrics.profile(&definition.name);
+    let credential = credential(definition, &parts.resolver)?;
+    let slot = Slot::start(policy, credential, Arc::clone(&metrics), parts.clock);
+    Ok(Profile { config: Arc::clone(definition), slot, metrics })
+}
+
+fn entry(route: &config::Route, profiles: &BTreeMap<Arc<str>, Arc<Profile>>) -> Result<RouteEntry, String> {
+    // A profile that could not be started is a problem of its own.
+    let profile = route.profile.as_ref().and_then(|name| profiles.get(name)).cloned();
+    Ok(RouteEntry {
+        trusted: route.ca_file.as_ref().map(trusted).transpose()?,
+        group_key: group_key(route),
+        route: route.clone(),
+        profile,
+    })
+}
+
+/// The system's roots and the bundle: a peer's own CAs take the place of the system's.
+fn trusted(bundle: &CaBundle) -> Result<Arc<[WrappedX509]>, String> {
+    let system = tls::system_roots_der().map_err(|e| e.to_string())?;
+    let all = system.into_iter().chain(bundle.certificates.iter().cloned());
+    Ok(all.map(|der| WrappedX509::new(der, parse_x509)).collect())
+}
+
+/// The same for the same profile, CAs and server name, and only for them.
+fn group_key(route: &config::Route) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    route.profile.hash(&mut hasher);
+    route.server_name.hash(&mut hasher);
+    route.ca_file.as_ref().map(|bundle| &bundle.certificates).hash(&mut hasher);
+    hasher.finish()
+}
