@@ -7,3 +7,4 @@ pub mod issuer;
 pub mod oauth;
 pub mod route;
 pub mod secret;
+pub mod tls;
