@@ -115,8 +115,15 @@ impl TokenClient {
         };
         let answer = answer.map_err(|e| transport.failed(&e))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = self.read_body(answer, &transport).await?;
-        self.pooled.store(true, Ordering::Relaxed);
+        let body = match self.read_body(answer, &transport).await {
+            Ok(body) => {
+                self.pooled.store(true, Ordering::Relaxed);
+                body
+            }
+            // A refusal's status and Retry-After say enough.
+            Err(_) if !status.is_success() => zeroize::Zeroizing::default(),
+            Err(e) => return Err(e),
+        };
         self.understand(status, &headers, &body, &scrubber)
     }
 
