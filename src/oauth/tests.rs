@@ -264,6 +264,19 @@ async fn an_egress_proxy_is_used_and_named() {
     assert!(error.detail.contains("through egress_proxy"), "{error}");
 }
 
+/// Runs another test in a process of its own, whose environment points every client at a proxy that does not exist.
+#[tokio::test]
+async fn the_proxy_of_the_environment_is_not_ours() {
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["oauth::tests::a_token_is_fetched_by_exactly_this_request", "--exact"]);
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        child.env(name, "http://127.0.0.1:1");
+    }
+    let output = child.env_remove("NO_PROXY").env_remove("no_proxy").output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
 #[tokio::test]
 async fn tls_is_verified_and_its_problems_are_named() {
     let certified = server::Certified::new("localhost");

@@ -51,3 +51,26 @@ fn a_bad_certificate_of_a_bundle_is_named() {
 fn a_client_without_roots_can_be_built_anywhere() {
     assert!(client_config_without_roots().is_ok());
 }
+
+/// Runs itself in a process of its own, because the system's roots are loaded once.
+#[test]
+fn the_system_roots_can_be_named_by_ssl_cert_file() {
+    const NAME: &str = "lanyard-roots";
+    if std::env::var("SSL_CERT_FILE").is_ok_and(|path| path.contains(NAME)) {
+        assert_eq!(system_roots_der().len(), 1);
+        assert!(client_config(None).is_ok());
+        return;
+    }
+    let path = std::env::temp_dir().join(format!("{NAME}-{}.pem", std::process::id()));
+    let signed = rcgen::generate_simple_self_signed(vec!["ca.test".to_owned()]).unwrap();
+    std::fs::write(&path, signed.cert.pem()).unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["tls::tests::the_system_roots_can_be_named_by_ssl_cert_file", "--exact"])
+        .env("SSL_CERT_FILE", &path)
+        .env_remove("SSL_CERT_DIR")
+        .output()
+        .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
