@@ -1,0 +1,327 @@
+//! The client against real sockets: what it sends, byte by byte, and what it makes of servers that misbehave.
+
+mod server;
+
+use http::{HeaderName, HeaderValue};
+
+use self::server::{Reply, Server, Step};
+use super::*;
+use crate::{
+    config::{AuthMethod, CaBundle, GrantType, RequestFormat},
+    secret::{Secret, SecretSource},
+};
+
+const TOKEN: &str = r#"{"access_token":"canary-token","token_type":"Bearer","expires_in":60}"#;
+
+/// The settings of a profile that says only what it must.
+pub(crate) fn oauth2(endpoint: &str) -> OAuth2 {
+    OAuth2 {
+        grant_type: GrantType::ClientCredentials,
+        token_endpoint: Url::parse(endpoint).unwrap(),
+        token_endpoint_auth_method: AuthMethod::ClientSecretBasic,
+        client_id: "client".to_owned(),
+        client_secret: SecretSource::Literal(Secret::new("canary-secret")),
+        scope: None,
+        audience: None,
+        resource: Vec::new(),
+        params: Vec::new(),
+        headers: Vec::new(),
+        request_format: RequestFormat::Form,
+        ca_file: None,
+        timeout: Duration::from_secs(5),
+        egress_proxy: None,
+    }
+}
+
+fn client(config: &OAuth2) -> TokenClient {
+    TokenClient::new("billing", config, None).unwrap()
+}
+
+/// Fetches once and fails; nothing of what failed shows a secret.
+async fn failure(config: &OAuth2) -> FetchError {
+    let client = client(config);
+    let error = client.fetch().await.unwrap_err();
+    let shown = format!("{error} {error:?} {client:?}");
+    assert!(!shown.contains("canary"), "{shown}");
+    assert!(!error.hint.is_empty());
+    error
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_by_exactly_this_request() {
+    let server = Server::start(vec![Step::Answer(Reply::json(TOKEN))]).await;
+    let mut config = oauth2(&server.url("/token?tenant=acme"));
+    config.scope = Some("api:read api:write".to_owned());
+    config.client_secret = SecretSource::Literal(Secret::new("p%c:d e+f&ü"));
+    config.headers = vec![(HeaderName::from_static("x-api-key"), HeaderValue::from_static("canary-key"))];
+    let fetched = client(&config).fetch().await.unwrap();
+    assert_eq!(fetched.token.expose(), "canary-token");
+    assert_eq!(fetched.lifetime, Some(Duration::from_secs(60)));
+    assert!(!format!("{fetched:?}").contains("canary"));
+
+    let sent = server.requests().remove(0);
+    let (head, body) = sent.split_once("\r\n\r\n").unwrap();
+    let mut lines: Vec<&str> = head.split("\r\n").collect();
+    assert_eq!(lines.remove(0), "POST /token?tenant=acme HTTP/1.1");
+    lines.sort_unstable();
+    let host = format!("host: {}", server.address);
+    let agent = format!("user-agent: lanyard/{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        lines,
+        [
+            "accept: application/json",
+            // base64 of "client:p%25c%3Ad+e%2Bf%26%C3%BC"
+            "authorization: Basic Y2xpZW50OnAlMjVjJTNBZCtlJTJCZiUyNiVDMyVCQw==",
+            "content-length: 58",
+            "content-type: application/x-www-form-urlencoded",
+            &host,
+            &agent,
+            "x-api-key: canary-key",
+        ]
+    );
+    assert_eq!(body, "grant_type=client_credentials&scope=api%3Aread+api%3Awrite");
+}
+
+#[tokio::test]
+async fn json_with_the_credentials_in_the_body_arrives_as_it_should() {
+    let server = Server::start(vec![Step::Answer(Reply::json(TOKEN))]).await;
+    let mut config = oauth2(&server.url("/token"));
+    config.request_format = RequestFormat::Json;
+    config.token_endpoint_auth_method = AuthMethod::ClientSecretPost;
+    client(&config).fetch().await.unwrap();
+    let sent = server.requests().remove(0);
+    assert!(!sent.contains("authorization:"));
+    assert!(sent.ends_with(
+        "\r\n\r\n{\"grant_type\":\"client_credentials\",\"client_id\":\"client\",\"client_secret\":\"canary-secret\"}"
+    ));
+}
+
+#[tokio::test]
+async fn a_rotated_secret_is_used_at_the_next_fetch() {
+    let server = Server::start(vec![Step::Answer(Reply::json(TOKEN)), Step::Answer(Reply::json(TOKEN))]).await;
+    let path = std::env::temp_dir().join(format!("lanyard-oauth-{}", std::process::id()));
+    let mut config = oauth2(&server.url("/token"));
+    config.token_endpoint_auth_method = AuthMethod::ClientSecretPost;
+    config.client_secret = SecretSource::File(path.clone());
+    let client = client(&config);
+    assert_eq!(client.files(), std::slice::from_ref(&path));
+    for secret in ["first", "second"] {
+        std::fs::write(&path, secret).unwrap();
+        client.fetch().await.unwrap();
+    }
+    std::fs::remove_file(&path).unwrap();
+    let sent = server.requests();
+    assert!(sent[0].ends_with("client_secret=first") && sent[1].ends_with("client_secret=second"));
+    let error = client.fetch().await.unwrap_err();
+    assert_eq!(error.kind, FetchErrorKind::Secret);
+    assert!(error.detail.contains("lanyard-oauth-"), "{error}");
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let target = Server::start(vec![Step::Answer(Reply::json(TOKEN))]).await;
+    for status in ["302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
+        let location = target.url("/token");
+        let server = Server::start(vec![Step::Answer(Reply::new(status).header("location", &location))]).await;
+        let error = failure(&oauth2(&server.url("/token"))).await;
+        assert_eq!(error.kind, FetchErrorKind::Refused);
+        assert!(error.detail.contains("a redirect to 127.0.0.1"), "{error}");
+    }
+    assert!(target.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_reflecting_server_gives_nothing_away() {
+    let body = r#"{"error":"invalid_client","error_description":"bad secret canary-secret"}"#;
+    let server = Server::start(vec![Step::Answer(Reply::new("401 Unauthorized").body(body))]).await;
+    let error = failure(&oauth2(&server.url("/token?key=canary"))).await;
+    assert_eq!(error.kind, FetchErrorKind::InvalidClient);
+    assert!(error.detail.ends_with("/token answered 401 invalid_client: bad secret [redacted]"), "{error}");
+}
+
+#[tokio::test]
+async fn an_endless_body_is_cut_off() {
+    let server = Server::start(vec![Step::Endless("200 OK")]).await;
+    let error = failure(&oauth2(&server.url("/token"))).await;
+    assert_eq!(error.kind, FetchErrorKind::InvalidResponse);
+    assert!(error.detail.ends_with("sent more than 1048576 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_understood_though_its_body_never_ends_or_breaks_off() {
+    for step in [
+        Step::Endless("503 Service Unavailable\r\nretry-after: 7"),
+        Step::CutShort("503 Service Unavailable\r\nretry-after: 7"),
+    ] {
+        let server = Server::start(vec![step]).await;
+        let error = failure(&oauth2(&server.url("/token"))).await;
+        assert_eq!(error.kind, FetchErrorKind::ServerError);
+        assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
+    }
+}
+
+#[tokio::test]
+async fn the_time_limit_is_for_the_whole_answer() {
+    for step in [Step::Silence, Step::Trickle] {
+        let server = Server::start(vec![step]).await;
+        let mut config = oauth2(&server.url("/token"));
+        config.timeout = Duration::from_millis(300);
+        let error = failure(&config).await;
+        assert_eq!(error.kind, FetchErrorKind::Timeout);
+        assert!(error.detail.ends_with("/token gave no whole answer within 300ms"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_fail_are_told_apart() {
+    let closed = Server::closed().await;
+    let error = failure(&oauth2(&format!("http://{closed}/token?x=canary"))).await;
+    assert_eq!(error.kind, FetchErrorKind::Unreachable);
+    assert!(error.detail.contains("no connection: Connection refused"), "{error}");
+    assert!(!error.detail.contains('?'), "{error}");
+
+    let error = failure(&oauth2("https://no-such-host.invalid/token")).await;
+    assert_eq!(error.kind, FetchErrorKind::Unresolved);
+    assert!(error.detail.contains("the name does not resolve"), "{error}");
+
+    for (step, kind) in [
+        (Step::Reset, FetchErrorKind::Unreachable),
+        (Step::Close, FetchErrorKind::Unreachable),
+        (Step::CutShort("200 OK"), FetchErrorKind::Unreachable),
+        (Step::Raw("SSH-2.0-OpenSSH_9.6\r\n"), FetchErrorKind::InvalidResponse),
+    ] {
+        let server = Server::start(vec![step]).await;
+        let error = failure(&oauth2(&server.url("/token"))).await;
+        assert_eq!(error.kind, kind, "{error}");
+        assert_eq!(server.requests().len(), 1, "a first connection is not retried: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_pooled_connection_that_died_is_replaced_once() {
+    for dies in [Step::Close, Step::Reset] {
+        let answer = || Step::Answer(Reply::json(TOKEN));
+        let server = Server::start(vec![answer(), dies, answer(), answer()]).await;
+        let client = client(&oauth2(&server.url("/token")));
+        for _ in 0..3 {
+            client.fetch().await.unwrap();
+        }
+        assert_eq!(server.requests().len(), 4);
+        assert_eq!(server.connections(), 2, "the others were reused");
+    }
+
+    // A server that always closes is asked once more, not for ever.
+    let server = Server::start(vec![Step::Answer(Reply::json(TOKEN)), Step::Close, Step::Close, Step::Close]).await;
+    let client = client(&oauth2(&server.url("/token")));
+    client.fetch().await.unwrap();
+    assert_eq!(client.fetch().await.unwrap_err().kind, FetchErrorKind::Unreachable);
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn names_are_resolved_by_the_resolver_that_is_given() {
+    struct Fixed(std::net::SocketAddr);
+    impl reqwest::dns::Resolve for Fixed {
+        fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+            let (found, address) = (name.as_str() == "auth.test", self.0);
+            Box::pin(async move {
+                if !found {
+                    return Err("10.0.0.1 is not allowed".into());
+                }
+                Ok(Box::new(std::iter::once(address)) as reqwest::dns::Addrs)
+            })
+        }
+    }
+    let server = Server::start(vec![Step::Answer(Reply::json(TOKEN))]).await;
+    let resolver: Arc<dyn reqwest::dns::Resolve> = Arc::new(Fixed(server.address));
+    let fetch = async |host: &str| {
+        let config = oauth2(&format!("http://{host}:{}/token", server.address.port()));
+        TokenClient::new("billing", &config, Some(resolver.clone())).unwrap().fetch().await
+    };
+    assert!(fetch("auth.test").await.is_ok());
+    let error = fetch("other.test").await.unwrap_err();
+    assert_eq!(error.kind, FetchErrorKind::Unresolved);
+    assert!(error.detail.ends_with("10.0.0.1 is not allowed"), "{error}");
+}
+
+#[tokio::test]
+async fn an_egress_proxy_is_used_and_named() {
+    let proxy = Server::start(vec![Step::Answer(Reply::json(TOKEN))]).await;
+    let mut config = oauth2("http://auth.test/token");
+    config.egress_proxy = Some(Url::parse(&proxy.url("")).unwrap());
+    client(&config).fetch().await.unwrap();
+    assert!(proxy.requests()[0].starts_with("POST http://auth.test/token HTTP/1.1\r\n"));
+
+    let proxy = Server::start(vec![Step::Answer(Reply::new("403 Forbidden"))]).await;
+    let mut config = oauth2("https://auth.test/token");
+    config.ca_file = Some(server::Certified::new("auth.test").bundle());
+    config.egress_proxy = Some(Url::parse(&proxy.url("").replace("http://", "http://user:canary@")).unwrap());
+    let error = failure(&config).await;
+    assert!(proxy.requests()[0].starts_with("CONNECT auth.test:443 HTTP/1.1\r\n"));
+    assert!(!proxy.requests()[0].contains("canary-secret"));
+    assert_eq!(error.kind, FetchErrorKind::Unreachable);
+    assert!(error.detail.contains("through egress_proxy"), "{error}");
+}
+
+/// Runs another test in a process of its own, whose environment points every client at a proxy that does not exist.
+#[tokio::test]
+async fn the_proxy_of_the_environment_is_not_ours() {
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["oauth::tests::a_token_is_fetched_by_exactly_this_request", "--exact"]);
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        child.env(name, "http://127.0.0.1:1");
+    }
+    let output = child.env_remove("NO_PROXY").env_remove("no_proxy").output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[tokio::test]
+async fn tls_is_verified_and_its_problems_are_named() {
+    let certified = server::Certified::new("localhost");
+    let server = Server::start_tls(&certified, vec![Step::Answer(Reply::json(TOKEN))]).await;
+    let port = server.address.port();
+    let mut config = oauth2(&format!("https://localhost:{port}/token"));
+    config.ca_file = Some(certified.bundle());
+    assert_eq!(client(&config).fetch().await.unwrap().token.expose(), "canary-token");
+
+    // Another CA than the server's.
+    config.ca_file = Some(server::Certified::new("localhost").bundle());
+    let error = failure(&config).await;
+    assert_eq!(error.kind, FetchErrorKind::Tls);
+    assert!(error.detail.contains("certificate not trusted: "), "{error}");
+    assert!(error.hint.contains("set ca_file of profile billing"), "{error:?}");
+
+    // Another name than the certificate's.
+    let mut config = oauth2(&format!("https://127.0.0.1:{port}/token"));
+    config.ca_file = Some(certified.bundle());
+    let error = failure(&config).await;
+    assert_eq!(error.kind, FetchErrorKind::Tls);
+    assert!(error.hint.contains("as its certificate does"), "{error:?}");
+
+    // No TLS at all.
+    let plain = Server::start(vec![]).await;
+    let mut config = oauth2(&format!("https://{}/token", plain.address));
+    config.ca_file = Some(certified.bundle());
+    plain.speak_first("HTTP/1.1 400 Bad Request\r\n\r\n");
+    let error = failure(&config).await;
+    assert_eq!(error.kind, FetchErrorKind::Tls);
+    assert!(error.detail.contains("does not speak TLS"), "{error}");
+    // The secret went to the one server that was trusted, once.
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_bad_bundle_is_an_error_when_the_client_is_built() {
+    let mut config = oauth2("https://auth.test/token");
+    config.ca_file = Some(CaBundle { path: "/etc/ca.pem".into(), certificates: vec![vec![1]].into() });
+    let error = TokenClient::new("billing", &config, None).unwrap_err();
+    assert!(matches!(error, BuildError::Tls(TlsError::Bundle { .. })), "{error}");
+}
+
+#[test]
+fn an_endpoint_is_shown_without_what_may_be_secret() {
+    let url = Url::parse("https://user:canary@auth.test:8443/t/token?key=canary#canary").unwrap();
+    assert_eq!(shown(&url), "https://auth.test:8443/t/token");
+}

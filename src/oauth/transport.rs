@@ -1,0 +1,152 @@
+//! Why there is no answer at all: reads the chain of causes of an HTTP client's error.
+//!
+//! Names the endpoint without its query, and nothing of the request's content.
+
+use std::{error::Error, io};
+
+use rustls::CertificateError;
+
+use super::connect_timeout;
+use crate::{
+    config::OAuth2,
+    credential::{FetchError, FetchErrorKind},
+};
+
+/// What a transport error is told by.
+#[derive(Clone, Copy)]
+pub(super) struct Transport<'a> {
+    /// The profile's name.
+    pub(super) profile: &'a str,
+    /// The endpoint as it may be shown.
+    pub(super) endpoint: &'a str,
+    /// The profile's settings.
+    pub(super) config: &'a OAuth2,
+}
+
+impl Transport<'_> {
+    /// Says what `error` means.
+    pub(super) fn failed(&self, error: &reqwest::Error) -> FetchError {
+        let Self { profile, endpoint, config } = self;
+        let host = config.token_endpoint.host_str().unwrap_or_default();
+        let proxy = if config.egress_proxy.is_some() { " or of egress_proxy" } else { "" };
+        let cause = cause(error);
+        let (kind, detail, hint) = if let Some(tls) = find::<rustls::Error>(error) {
+            let (problem, hint) = tls_problem(tls, profile);
+            (FetchErrorKind::Tls, format!("token endpoint {endpoint}: {problem}"), hint)
+        } else if error.is_dns() {
+            (
+                FetchErrorKind::Unresolved,
+                format!("token endpoint {endpoint}: the name{proxy} does not resolve: {cause}"),
+                format!("check the host of token_endpoint of profile {profile}{proxy}, and the name service: `{host}`"),
+            )
+        } else if error.is_timeout() {
+            let limit = connect_timeout(config.timeout);
+            (
+                FetchErrorKind::Timeout,
+                format!("token endpoint {endpoint}: no connection within {limit:?}"),
+                format!(
+                    "check the network and its firewalls on the way to {host}{proxy}, or raise `timeout` of profile {profile}"
+                ),
+            )
+        } else if is_no_http(error) {
+            (
+                FetchErrorKind::InvalidResponse,
+                format!("token endpoint {endpoint} did not answer in HTTP: {cause}"),
+                format!("check scheme and port of token_endpoint of profile {profile}"),
+            )
+        } else if error.is_connect() {
+            (
+                FetchErrorKind::Unreachable,
+                format!("token endpoint {endpoint}: no connection{}: {cause}", via(config)),
+                format!("check host and port of token_endpoint{proxy} of profile {profile}, and that the server runs"),
+            )
+        } else {
+            (
+                FetchErrorKind::Unreachable,
+                format!("token endpoint {endpoint}: the connection ended before the whole answer: {cause}"),
+                format!("look at the log of {host}, or of a proxy before it"),
+            )
+        };
+        FetchError { kind, detail, hint, retry_after: None }
+    }
+}
+
+/// Whether the connection ended without any answer, as a pooled one does when the server has just closed it.
+pub(super) fn is_closed(error: &reqwest::Error) -> bool {
+    if error.is_timeout() || error.is_connect() {
+        return false;
+    }
+    let by_io = find::<io::Error>(error).is_some_and(|e| {
+        use io::ErrorKind as Kind;
+        matches!(e.kind(), Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof)
+    });
+    by_io || chain(error).any(|e| INCOMPLETE.contains(&e.to_string().as_str()))
+}
+
+/// The innermost cause, in its own words.
+pub(super) fn cause(error: &(dyn Error + 'static)) -> String {
+    let text = chain(error).last().map_or_else(String::new, ToString::to_string);
+    text.chars().filter(|c| !c.is_control()).take(super::error::MAX_DESCRIPTION).collect()
+}
+
+fn via(config: &OAuth2) -> &'static str {
+    if config.egress_proxy.is_some() { " through egress_proxy" } else { "" }
+}
+
+fn tls_problem(error: &rustls::Error, profile: &str) -> (String, String) {
+    use CertificateError as Certificate;
+    match error {
+        rustls::Error::InvalidCertificate(reason) => {
+            let hint = match reason {
+                Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                    "the server's certificate has to be renewed there; check this machine's clock too".to_owned()
+                }
+                Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                    "check this machine's clock, and the server's certificate".to_owned()
+                }
+                Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                    format!("name the server in token_endpoint of profile {profile} as its certificate does")
+                }
+                Certificate::Revoked => "the server needs a new certificate".to_owned(),
+                _ => format!("set ca_file of profile {profile} to the CA that issued the server's certificate"),
+            };
+            (format!("certificate not trusted: {reason}"), hint)
+        }
+        rustls::Error::InvalidMessage(_) => (
+            format!("the server does not speak TLS: {error}"),
+            format!("check scheme and port of token_endpoint of profile {profile}"),
+        ),
+        other => (
+            format!("TLS failed: {other}"),
+            "lanyard speaks TLS 1.2 and 1.3: check the versions and ciphers that the server allows".to_owned(),
+        ),
+    }
+}
+
+fn is_no_http(error: &reqwest::Error) -> bool {
+    chain(error).any(|e| {
+        let text = e.to_string();
+        NO_HTTP.iter().any(|sign| text.starts_with(sign))
+    })
+}
+
+/// The first cause of one type.
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    chain(error).find_map(|e| e.downcast_ref())
+}
+
+/// An error and its causes. What an `io::Error` wraps is among them, which its `source` would skip.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |e| {
+        let e: &'a (dyn Error + 'static) = *e;
+        match e.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => e.source(),
+        }
+    })
+}
+
+/// hyper's words for a connection that ended before an answer began; its error type is not ours to name.
+const INCOMPLETE: [&str; 2] = ["connection closed before message completed", "connection closed"];
+/// hyper's words for what is no HTTP/1.
+const NO_HTTP: [&str; 3] = ["invalid HTTP", "invalid header", "message head is too large"];
