@@ -156,7 +156,7 @@ impl App {
 
         let limit = front.current.load().config.limits.drain_timeout;
         tracing::info!(connections = front.open.count(), "draining");
-        pingora::apps::HttpServerApp::http_cleanup(&front.proxy).await;
+        pingora::apps::HttpServerApp::http_cleanup(&*front.proxy).await;
         if timeout(limit, front.open.none()).await.is_err() {
             tracing::warn!(connections = front.open.count(), "drain_timeout is over: connections are cut");
         }

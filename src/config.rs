@@ -341,3 +341,15 @@ pub enum LogFormat {
     /// For people.
     Text,
 }
+
+/// TEMP
+pub struct Loaded {
+    /// c
+    pub config: Config,
+    /// w
+    pub warnings: Vec<String>,
+}
+/// TEMP
+pub fn load(_p: &std::path::Path) -> Result<Loaded, String> {
+    Err(String::new())
+}

@@ -18,12 +18,7 @@ use std::{
     time::Duration,
 };
 
-use pingora::{
-    apps::HttpServerApp,
-    protocols::http::ServerSession,
-    proxy::HttpProxy,
-    server::ShutdownWatch,
-};
+use pingora::{apps::HttpServerApp, protocols::http::ServerSession, proxy::HttpProxy, server::ShutdownWatch};
 use prometheus::IntGauge;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},

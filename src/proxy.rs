@@ -264,11 +264,14 @@ impl Injector {
         let target = target::decide(&connection.listening, named(head))?;
         let route = self.route(&snapshot, &target, head)?;
         context.route.clone_from(&route);
-        let own_via = head.headers.get_all(header::VIA).iter().any(|via| {
-            via.to_str().is_ok_and(|text| text.contains(&self.via.pseudonym))
-        });
+        let own_via = head
+            .headers
+            .get_all(header::VIA)
+            .iter()
+            .any(|via| via.to_str().is_ok_and(|text| text.contains(&self.via.pseudonym)));
         if own_via {
-            let hint = "the upstream sends requests back to lanyard: look at its proxy settings, and at `upstream` here";
+            let hint =
+                "the upstream sends requests back to lanyard: look at its proxy settings, and at `upstream` here";
             return Err(Refusal::new(Code::LoopDetected, "the request went through this lanyard before", hint));
         }
         let foreign = !connection.allow_browsers && headers::is_foreign(&head.headers, target.host.as_str());
@@ -324,7 +327,8 @@ impl Injector {
             Unmatched::Pass => Ok(None),
             Unmatched::Deny => {
                 let detail = format!("no route is for {} {to}{}", head.method, target.path());
-                let hint = "add a route for it (profile = \"none\" to forward it bare); `lanyard explain` tells what matches";
+                let hint =
+                    "add a route for it (profile = \"none\" to forward it bare); `lanyard explain` tells what matches";
                 Err(Refusal::new(Code::RouteDenied, detail, hint))
             }
         }

@@ -106,7 +106,9 @@ impl Reloader {
             ticks.tick().await;
             let now = self.look();
             let changed = |group: Group| {
-                now.iter().any(|((g, path), mark)| *g == group && seen.get(&(group.clone(), path.clone())).is_some_and(|old| old != mark))
+                now.iter().any(|((g, path), mark)| {
+                    *g == group && seen.get(&(group.clone(), path.clone())).is_some_and(|old| old != mark)
+                })
             };
             if changed(Group::Resolver) {
                 match self.parts.resolver.reload() {
@@ -141,7 +143,13 @@ impl Reloader {
             files.extend(profile.slot.files().iter().map(|path| (Group::Profile(Arc::clone(name)), path.clone())));
         }
         files.extend(RESOLVER_FILES.iter().map(|path| (Group::Resolver, PathBuf::from(path))));
-        files.into_iter().map(|key| { let mark = mark(&key.1); (key, mark) }).collect()
+        files
+            .into_iter()
+            .map(|key| {
+                let mark = mark(&key.1);
+                (key, mark)
+            })
+            .collect()
     }
 }
 
@@ -178,7 +186,9 @@ async fn warm_up(running: &Snapshot, next: &Snapshot) {
         let kept = running.profiles.get(name).is_some_and(|old| Arc::ptr_eq(old, profile));
         if !kept && profile.config.prefetch {
             let profile = Arc::clone(profile);
-            waits.spawn(async move { tokio::time::timeout(profile.config.token_wait, profile.slot.first_answer()).await });
+            waits.spawn(
+                async move { tokio::time::timeout(profile.config.token_wait, profile.slot.first_answer()).await },
+            );
         }
     }
     waits.join_all().await;

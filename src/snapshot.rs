@@ -114,16 +114,10 @@ impl Snapshot {
                 Err(problem) => problems.push(format!("profiles.{name}: {problem}")),
             }
         }
-        let mut entries = Vec::new();
-        for route in &config.routes {
-            match entry(route, &profiles) {
-                Ok(entry) => entries.push((route.clone(), Arc::new(entry))),
-                Err(problem) => problems.push(format!("route of line {}: {problem}", route.line)),
-            }
-        }
         if !problems.is_empty() {
             return Err(problems);
         }
+        let entries = config.routes.iter().map(|route| (route.clone(), Arc::new(entry(route, &profiles))));
         Ok(Self {
             generation: previous.map_or(1, |p| p.generation + 1),
             routes: Table::new(entries),
@@ -165,22 +159,22 @@ fn start_profile(definition: &Arc<config::Profile>, parts: &Parts) -> Result<Pro
     Ok(Profile { config: Arc::clone(definition), slot, metrics })
 }
 
-fn entry(route: &config::Route, profiles: &BTreeMap<Arc<str>, Arc<Profile>>) -> Result<RouteEntry, String> {
+fn entry(route: &config::Route, profiles: &BTreeMap<Arc<str>, Arc<Profile>>) -> RouteEntry {
     // A profile that could not be started is a problem of its own.
     let profile = route.profile.as_ref().and_then(|name| profiles.get(name)).cloned();
-    Ok(RouteEntry {
-        trusted: route.ca_file.as_ref().map(trusted).transpose()?,
+    RouteEntry {
+        trusted: route.ca_file.as_ref().map(trusted),
         group_key: group_key(route),
         route: route.clone(),
         profile,
-    })
+    }
 }
 
 /// The system's roots and the bundle: a peer's own CAs take the place of the system's.
-fn trusted(bundle: &CaBundle) -> Result<Arc<[WrappedX509]>, String> {
-    let system = tls::system_roots_der().map_err(|e| e.to_string())?;
-    let all = system.into_iter().chain(bundle.certificates.iter().cloned());
-    Ok(all.map(|der| WrappedX509::new(der, parse_x509)).collect())
+fn trusted(bundle: &CaBundle) -> Arc<[WrappedX509]> {
+    let system = tls::system_roots_der().iter().map(|der| der.to_vec());
+    let all = system.chain(bundle.certificates.iter().cloned());
+    all.map(|der| WrappedX509::new(der, parse_x509)).collect()
 }
 
 /// The same for the same profile, CAs and server name, and only for them.

@@ -138,14 +138,19 @@ fn framing<'a>(
     let (coding, length) = (transfer_encodings.next(), content_lengths.next());
     if transfer_encodings.next().is_some() || content_lengths.next().is_some() || (coding.is_some() && length.is_some())
     {
-        return Err(bad("the body's length is told twice: Transfer-Encoding and Content-Length, or one of them repeated")
-            .hinting("send exactly one of them"));
+        return Err(bad(
+            "the body's length is told twice: Transfer-Encoding and Content-Length, or one of them repeated",
+        )
+        .hinting("send exactly one of them"));
     }
     match (coding, length) {
         (None, None) => Ok(Body::Exact(0)),
         (Some(_), _) if version == 0 => Err(bad("Transfer-Encoding in an HTTP/1.0 request")),
         (Some(coding), _) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Body::Open),
-        (Some(_), _) => Err(bad("a Transfer-Encoding other than \"chunked\"").hinting("send the body chunked or with a Content-Length")),
+        (Some(_), _) => {
+            Err(bad("a Transfer-Encoding other than \"chunked\"")
+                .hinting("send the body chunked or with a Content-Length"))
+        }
         (None, Some(length)) => {
             let plain = !length.is_empty()
                 && length.len() <= 18
@@ -163,7 +168,8 @@ fn one_host(hosts: &[&[u8]], version: u8, target: &str) -> Result<(), Refusal> {
         [] if version == 0 && absolute_authority(target).is_some() => Ok(()),
         [] => Err(bad("the request has no Host").hinting("send the Host header field")),
         [host] => {
-            let text = std::str::from_utf8(host).map_err(|_| bad("Host is not ASCII").hinting("send its A-label (xn--...)"))?;
+            let text = std::str::from_utf8(host)
+                .map_err(|_| bad("Host is not ASCII").hinting("send its A-label (xn--...)"))?;
             // An absolute target decides alone, but a Host that means nothing is refused all the same.
             split_authority(text)
                 .map(drop)

@@ -13,7 +13,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use pingora::{
     http::ResponseHeader,
     protocols::{

@@ -3,7 +3,7 @@
 use super::context::{Carried, Context};
 
 /// Writes it.
-pub fn write(context: &Context, method: &str, status: u16, error: Option<&'static str>) {
+pub(super) fn write(context: &Context, method: &str, status: u16, error: Option<&'static str>) {
     let outcome = context.outcome().as_str();
     let profile = context.profile().map(|profile| &*profile.config.name);
     let serial = match &context.credential {

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// What a failed request is answered with; `None`: the client is gone.
-pub fn refusal(error: &Error, context: &Context, body_timeout: std::time::Duration) -> Option<Refusal> {
+pub(super) fn refusal(error: &Error, context: &Context, body_timeout: std::time::Duration) -> Option<Refusal> {
     let to = context.target.as_ref().map(super::target::Target::authority).unwrap_or_default();
     if context.answer_overdue {
         let limit = context.route.as_ref().map_or(super::peer::DEFAULT_RESPONSE_TIMEOUT, |r| r.route.response_timeout);
@@ -28,9 +28,11 @@ pub fn refusal(error: &Error, context: &Context, body_timeout: std::time::Durati
             ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout,
             ErrorSource::Downstream,
         ) => return None,
-        (ErrorType::InvalidHTTPHeader, ErrorSource::Downstream) => {
-            Refusal::new(Code::BadRequest, "the request is not well-formed", "look at its header fields and its body's framing")
-        }
+        (ErrorType::InvalidHTTPHeader, ErrorSource::Downstream) => Refusal::new(
+            Code::BadRequest,
+            "the request is not well-formed",
+            "look at its header fields and its body's framing",
+        ),
         (_, ErrorSource::Downstream) => Refusal::new(
             Code::BadRequest,
             format!("the request ended with {}", error.etype().as_str()),
@@ -47,7 +49,11 @@ pub fn refusal(error: &Error, context: &Context, body_timeout: std::time::Durati
             "if its CA is private, set ca_file on the route; if its name differs, set server_name",
         ),
         (
-            ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError | ErrorType::BindError,
+            ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute
+            | ErrorType::ConnectError
+            | ErrorType::SocketError
+            | ErrorType::BindError,
             _,
         ) => Refusal::new(
             Code::UpstreamUnreachable,
@@ -58,7 +64,11 @@ pub fn refusal(error: &Error, context: &Context, body_timeout: std::time::Durati
             Refusal::new(Code::UpstreamTimeout, format!("{to} stopped answering"), "look at the upstream")
         }
         (
-            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::H2Error | ErrorType::H1Error,
+            ErrorType::ConnectionClosed
+            | ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::H2Error
+            | ErrorType::H1Error,
             _,
         ) => Refusal::new(
             Code::UpstreamUnreachable,
@@ -66,7 +76,11 @@ pub fn refusal(error: &Error, context: &Context, body_timeout: std::time::Durati
             "look at the upstream's log; a request with a body is not sent twice",
         ),
         (ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 | ErrorType::H2Downgrade, ErrorSource::Upstream) => {
-            Refusal::new(Code::UpstreamProtocol, format!("{to} answered with something that is not HTTP"), "is the port right, and does it speak TLS?")
+            Refusal::new(
+                Code::UpstreamProtocol,
+                format!("{to} answered with something that is not HTTP"),
+                "is the port right, and does it speak TLS?",
+            )
         }
         (etype, _) => Refusal::new(
             Code::InternalError,

@@ -41,7 +41,8 @@ fn strip_hop_by_hop(head: &mut RequestHeader) {
     }
     for name in [header::PROXY_AUTHORIZATION, header::TE, HeaderName::from_static("keep-alive")] {
         // `TE: trailers` is how a gRPC client says that it takes trailers.
-        if name != header::TE || !head.headers.get(&name).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"trailers"))
+        if name != header::TE
+            || !head.headers.get(&name).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"trailers"))
         {
             head.remove_header(&name);
         }
@@ -63,7 +64,11 @@ fn remove_with_twins(head: &mut RequestHeader, name: &HeaderName) {
 fn is_twin(other: &HeaderName, name: &HeaderName) -> bool {
     let other = other.as_str();
     other.contains('_')
-        && other.trim_end_matches(['_', '-']).bytes().map(|b| if b == b'_' { b'-' } else { b }).eq(name.as_str().bytes())
+        && other
+            .trim_end_matches(['_', '-'])
+            .bytes()
+            .map(|b| if b == b'_' { b'-' } else { b })
+            .eq(name.as_str().bytes())
 }
 
 /// Whether a browser marks a request as coming from another site than the one it goes to (Fetch, section 3.2;

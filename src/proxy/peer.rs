@@ -40,11 +40,8 @@ impl Destination {
             }
             // A matched target goes out as TLS: port 80 is then what the client had to write, not what is meant.
             Some(_) => {
-                let port = if target.port == Scheme::Http.default_port() {
-                    Scheme::Https.default_port()
-                } else {
-                    target.port
-                };
+                let port =
+                    if target.port == Scheme::Http.default_port() { Scheme::Https.default_port() } else { target.port };
                 (Scheme::Https, target.host.clone(), port, false)
             }
         };
@@ -92,12 +89,15 @@ pub async fn addresses(
     limit: Duration,
 ) -> Result<Vec<SocketAddr>, Refusal> {
     let host = &destination.host;
-    let looked_up = async {
-        if destination.named_literally { resolver.lookup(host).await } else { resolver.resolve(host).await }
-    };
+    let looked_up =
+        async { if destination.named_literally { resolver.lookup(host).await } else { resolver.resolve(host).await } };
     let found = tokio::time::timeout(limit, looked_up).await.map_err(|_| {
         let detail = format!("{host} did not resolve within connect_timeout ({limit:?})");
-        Refusal::new(Code::UpstreamTimeout, detail, "look at the name servers of this machine, or raise connect_timeout")
+        Refusal::new(
+            Code::UpstreamTimeout,
+            detail,
+            "look at the name servers of this machine, or raise connect_timeout",
+        )
     })?;
     let ips = found.map_err(|error| match error {
         DnsError::Unresolved { .. } => {
@@ -125,13 +125,17 @@ fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
     let ip = address.ip().to_canonical();
     own.iter().any(|mine| {
         let my_ip = mine.ip().to_canonical();
-        mine.port() == address.port()
-            && (my_ip == ip || (ip.is_loopback() && my_ip.is_unspecified()))
+        mine.port() == address.port() && (my_ip == ip || (ip.is_loopback() && my_ip.is_unspecified()))
     })
 }
 
 /// The peer that pingora connects to.
-pub fn peer(destination: &Destination, address: SocketAddr, entry: Option<&Arc<RouteEntry>>, upgrade: bool) -> HttpPeer {
+pub fn peer(
+    destination: &Destination,
+    address: SocketAddr,
+    entry: Option<&Arc<RouteEntry>>,
+    upgrade: bool,
+) -> HttpPeer {
     let tls = destination.scheme == Scheme::Https;
     let server_name = entry.and_then(|entry| entry.route.server_name.as_ref()).unwrap_or(&destination.host);
     // Never empty: some TLS libraries take an empty name as "verify nothing".

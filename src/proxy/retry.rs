@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use http::{StatusCode, header};
-use pingora::{
-    Error, ErrorType,
-    http::ResponseHeader,
-    proxy::Session,
-};
+use pingora::{Error, ErrorType, http::ResponseHeader, proxy::Session};
 
 use super::context::{Carried, Context};
 
@@ -27,7 +23,9 @@ pub enum Verdict {
 pub fn verdict(answer: &ResponseHeader, retry_statuses: &[StatusCode]) -> Verdict {
     let refused = retry_statuses.contains(&answer.status);
     let wants_scope = answer.headers.get_all(header::WWW_AUTHENTICATE).iter().any(|challenge| {
-        challenge.to_str().is_ok_and(|text| text.to_ascii_lowercase().replace([' ', '"'], "").contains("error=insufficient_scope"))
+        challenge
+            .to_str()
+            .is_ok_and(|text| text.to_ascii_lowercase().replace([' ', '"'], "").contains("error=insufficient_scope"))
     });
     if refused && !wants_scope { Verdict::Rejected } else { Verdict::Fine }
 }

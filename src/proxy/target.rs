@@ -177,14 +177,9 @@ fn reverse(
 
 /// The path under another one, with exactly one `/` where they meet. `rest` may begin with `?` or be empty.
 pub fn join(base: &str, rest: &str) -> String {
-    match (base.strip_suffix('/'), rest.strip_prefix('/')) {
-        (Some(base), Some(rest)) | (Some(base), None) if !rest.is_empty() && !rest.starts_with('?') => {
-            format!("{base}/{rest}")
-        }
-        (None, None) if !rest.is_empty() && !rest.starts_with('?') => format!("{base}/{rest}"),
-        (Some(base), Some(rest)) => format!("{base}/{rest}"),
-        _ => format!("{base}{rest}"),
-    }
+    let (stem, tail) = (base.strip_suffix('/').unwrap_or(base), rest.strip_prefix('/').unwrap_or(rest));
+    let meets = tail.is_empty() && rest.is_empty() || tail.starts_with('?') && tail.len() == rest.len();
+    if meets { format!("{base}{rest}") } else { format!("{stem}/{tail}") }
 }
 
 fn host_of(field: Option<&[u8]>) -> Result<(Host, Option<u16>), Refusal> {

@@ -107,7 +107,10 @@ fn heads_are_bounded() {
     let five = "X: y\r\n".repeat(4);
     assert!(ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{five}\r\n")).is_ok());
     assert_eq!(ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{five}X: y\r\n\r\n")), Err(Code::HeadersTooLarge));
-    assert_eq!(ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(300))), Err(Code::HeadersTooLarge));
+    assert_eq!(
+        ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(300))),
+        Err(Code::HeadersTooLarge)
+    );
 
     let padding = "y".repeat(512 - "GET / HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n".len());
     assert!(ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nX: {padding}\r\n\r\n")).is_ok());
