@@ -3,10 +3,20 @@
 //! `file` has the form of the file, `resolve` turns it into this one and collects every problem, `error` shows them.
 
 pub mod error;
-pub mod file;
-pub mod resolve;
+mod file;
+mod read;
+mod resolve;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+pub use error::{ConfigError, Problem, Severity};
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use url::Url;
@@ -342,14 +352,91 @@ pub enum LogFormat {
     Text,
 }
 
-/// TEMP
+/// A configuration that can be run, and what is worth a second look in it.
+#[derive(Clone, Debug)]
 pub struct Loaded {
-    /// c
+    /// The checked form.
     pub config: Config,
-    /// w
-    pub warnings: Vec<String>,
+    /// What works but may not be meant.
+    pub warnings: Vec<Problem>,
 }
-/// TEMP
-pub fn load(_p: &std::path::Path) -> Result<Loaded, String> {
-    Err(String::new())
+
+/// Reads and checks a configuration file.
+///
+/// # Errors
+/// Every problem it has, each with its line.
+pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    let file = path.display().to_string();
+    let whole = |what: String, hint: &str| ConfigError::whole_file(&file, what, hint);
+    let size = std::fs::metadata(path).map_err(|e| {
+        whole(format!("cannot be read: {e}"), "name the file with --config, or run where proxy.toml is")
+    })?;
+    if !size.is_file() || size.len() > MAX_FILE_SIZE {
+        return Err(whole(
+            format!("is not a regular file of at most {MAX_FILE_SIZE} bytes"),
+            "name the configuration file itself",
+        ));
+    }
+    let bytes = std::fs::read(path).map_err(|e| whole(format!("cannot be read: {e}"), "look at its permissions"))?;
+    let text = String::from_utf8(bytes).map_err(|_| whole("is not UTF-8 text".to_owned(), "save it as UTF-8"))?;
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    parse(&text, &file, &folder, &System)
 }
+
+/// Checks a configuration's text. `file` is what problems call it; relative paths in it are taken from `folder`.
+///
+/// # Errors
+/// Every problem it has, each with its line.
+pub fn parse(text: &str, file: &str, folder: &Path, environment: &dyn Environment) -> Result<Loaded, ConfigError> {
+    let mut reader = read::Reader::new(text, file);
+    let tables = file::File::read(&mut reader);
+    let config = resolve::config(&mut reader, tables, folder, environment);
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        reader.into_problems().into_iter().partition(|problem| problem.severity == Severity::Error);
+    match config {
+        Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
+        _ => Err(ConfigError(errors.into_iter().chain(warnings).collect())),
+    }
+}
+
+/// What checking a configuration looks at besides its text.
+pub trait Environment {
+    /// Reads a file of at most [`MAX_FILE_SIZE`] bytes.
+    ///
+    /// # Errors
+    /// As reading does.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Whether everybody may read a file.
+    fn is_world_readable(&self, path: &Path) -> bool;
+    /// Whether an environment variable is set and not empty.
+    fn has_variable(&self, name: &str) -> bool;
+}
+
+/// The real one.
+#[derive(Clone, Copy, Debug)]
+pub struct System;
+
+impl Environment for System {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = std::fs::metadata(path)?;
+        if !file.is_file() || file.len() > MAX_FILE_SIZE {
+            return Err(io::Error::other(format!("not a regular file of at most {MAX_FILE_SIZE} bytes")));
+        }
+        std::fs::read(path)
+    }
+
+    fn is_world_readable(&self, path: &Path) -> bool {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
+    }
+
+    fn has_variable(&self, name: &str) -> bool {
+        std::env::var(name).is_ok_and(|value| !value.is_empty())
+    }
+}
+
+/// Of the configuration and of CA files, bytes.
+pub const MAX_FILE_SIZE: u64 = 1024 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -262,6 +262,7 @@ impl Injector {
         };
         let head = session.req_header();
         let target = target::decide(&connection.listening, named(head))?;
+        context.target = Some(target.clone());
         let route = self.route(&snapshot, &target, head)?;
         context.route.clone_from(&route);
         let own_via = head
@@ -287,16 +288,12 @@ impl Injector {
                 }
                 Existing::Keep if has_own(profile) => Carried::Nothing("existing"),
                 Existing::Keep | Existing::Replace | Existing::Reject if foreign => Carried::Nothing("browser"),
-                Existing::Keep | Existing::Replace | Existing::Reject => {
-                    context.target = Some(target.clone());
-                    self.credential(profile, context).await?
-                }
+                Existing::Keep | Existing::Replace | Existing::Reject => self.credential(profile, context).await?,
             };
         }
 
         let route = route.as_deref().map(|entry| &entry.route);
         let destination = Destination::of(&target, route);
-        context.target = Some(target);
         let limit = route.map_or(peer::DEFAULT_CONNECT_TIMEOUT, |route| route.connect_timeout);
         let addresses = peer::addresses(&destination, &self.resolver, &self.own, limit).await;
         context.addresses = Some(addresses.map_err(|refusal| match context.profile() {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use pingora::utils::tls::{WrappedX509, parse_x509};
 
 use crate::{
@@ -48,6 +49,8 @@ pub struct Profile {
     pub slot: Slot,
     /// Its metrics.
     pub metrics: Arc<ProfileMetrics>,
+    /// The header field's name as HTTP/1.1 upstreams see it: `X-Api-Key`, not `x-api-key`.
+    pub wire_header: Bytes,
 }
 
 /// A route at work.
@@ -156,7 +159,19 @@ fn start_profile(definition: &Arc<config::Profile>, parts: &Parts) -> Result<Pro
     let metrics = parts.metrics.profile(&definition.name);
     let credential = credential(definition, &parts.resolver)?;
     let slot = Slot::start(policy, credential, Arc::clone(&metrics), parts.clock);
-    Ok(Profile { config: Arc::clone(definition), slot, metrics })
+    let wire_header = titled(definition.header.as_str()).into();
+    Ok(Profile { config: Arc::clone(definition), slot, metrics, wire_header })
+}
+
+/// A header field's name with each word capitalised.
+fn titled(name: &str) -> String {
+    let mut upper = true;
+    let capital = |c: char| {
+        let titled = if upper { c.to_ascii_uppercase() } else { c };
+        upper = c == '-';
+        titled
+    };
+    name.chars().map(capital).collect()
 }
 
 fn entry(route: &config::Route, profiles: &BTreeMap<Arc<str>, Arc<Profile>>) -> RouteEntry {
@@ -184,4 +199,14 @@ fn group_key(route: &config::Route) -> u64 {
     route.server_name.hash(&mut hasher);
     route.ca_file.as_ref().map(|bundle| &bundle.certificates).hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn header_names_are_capitalised() {
+        for (name, titled) in [("authorization", "Authorization"), ("x-api-key", "X-Api-Key"), ("x--y", "X--Y")] {
+            assert_eq!(super::titled(name), titled);
+        }
+    }
 }

@@ -38,14 +38,14 @@ pub fn init(log: &Log) -> LevelHandle {
     let (filter, handle) = reload::Layer::new(own_events(log.level));
     let terminal = std::io::stderr().is_terminal();
     let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let writer = fmt::layer().with_writer(std::io::stderr);
+    let writer = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let subscriber = registry().with(filter);
     // An error says that somebody set one up before us, as a test harness does.
     drop(match format {
         LogFormat::Json => {
             subscriber.with(writer.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
         }
-        LogFormat::Text => subscriber.with(writer.with_ansi(terminal).with_target(false)).try_init(),
+        LogFormat::Text => subscriber.with(writer.with_ansi(terminal)).try_init(),
     });
     log_panics();
     LevelHandle(handle)

@@ -1,1 +1,202 @@
-//! The form of the file: one struct a table, every key optional.
+//! The form of the file: one struct a table, every key optional, each value with the line it stands at.
+
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use super::read::{At, Reader, SecretValue, Size, StringOrList, StringTable, dotted};
+
+/// A table's struct, the list of its keys, and its reader.
+macro_rules! table {
+    ($(#[$doc:meta])* $name:ident { $(pub $key:ident: $type:ty,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub(super) struct $name {
+            $(pub(super) $key: Option<At<$type>>,)+
+        }
+
+        impl $name {
+            const KEYS: &'static [&'static str] = &[$(stringify!($key)),+];
+
+            fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, path: &str) -> Self {
+                let known: Vec<&str> = Self::KEYS.iter().map(|key| toml_name(key)).collect();
+                reader.unknown_keys(table, path, &known);
+                Self { $($key: reader.value(table, path, toml_name(stringify!($key))),)+ }
+            }
+        }
+    };
+}
+
+/// A key as the file has it: `type` is a word of Rust's.
+fn toml_name(key: &'static str) -> &'static str {
+    key.strip_prefix("r#").unwrap_or(key)
+}
+
+/// The whole file.
+#[derive(Debug, Default)]
+pub(super) struct File {
+    pub(super) listeners: Vec<At<ListenerTable>>,
+    pub(super) admin: AdminTable,
+    pub(super) forward: ForwardTable,
+    pub(super) profiles: Vec<(String, At<ProfileTable>)>,
+    pub(super) routes: Vec<At<RouteTable>>,
+    pub(super) limits: LimitsTable,
+    pub(super) log: LogTable,
+}
+
+table! {
+    /// `[[listeners]]`
+    ListenerTable {
+        pub address: String,
+        pub upstream: String,
+        pub allowed_hosts: Vec<String>,
+        pub allow_browsers: bool,
+    }
+}
+
+table! {
+    /// `[admin]`
+    AdminTable {
+        pub address: String,
+    }
+}
+
+table! {
+    /// `[forward]`
+    ForwardTable {
+        pub unmatched: String,
+        pub connect: String,
+    }
+}
+
+table! {
+    /// `[profiles.NAME]`
+    ProfileTable {
+        pub r#type: String,
+        pub grant_type: String,
+        pub token_endpoint: String,
+        pub allow_plaintext_token_endpoint: bool,
+        pub token_endpoint_auth_method: String,
+        pub client_id: String,
+        pub client_secret: SecretValue,
+        pub scope: StringOrList,
+        pub audience: String,
+        pub resource: StringOrList,
+        pub params: StringTable,
+        pub headers: StringTable,
+        pub request_format: String,
+        pub ca_file: String,
+        pub timeout: Duration,
+        pub egress_proxy: String,
+        pub header: String,
+        pub prefix: String,
+        pub existing: String,
+        pub prefetch: bool,
+        pub required: bool,
+        pub refresh_before: Duration,
+        pub default_token_lifetime: Duration,
+        pub token_wait: Duration,
+        pub idle_after: Duration,
+        pub retry_statuses: Vec<usize>,
+        pub replay_limit: Size,
+        pub reject_interval: Duration,
+        pub on_unavailable: String,
+    }
+}
+
+table! {
+    /// `[[routes]]`
+    RouteTable {
+        pub host: String,
+        pub path_prefix: String,
+        pub methods: Vec<String>,
+        pub profile: String,
+        pub upstream: String,
+        pub ca_file: String,
+        pub server_name: String,
+        pub connect_timeout: Duration,
+        pub response_timeout: Duration,
+    }
+}
+
+table! {
+    /// `[limits]`
+    LimitsTable {
+        pub max_connections: usize,
+        pub header_timeout: Duration,
+        pub max_header_size: Size,
+        pub max_headers: usize,
+        pub idle_timeout: Duration,
+        pub body_timeout: Duration,
+        pub drain_timeout: Duration,
+    }
+}
+
+table! {
+    /// `[log]`
+    LogTable {
+        pub format: String,
+        pub level: String,
+        pub access: bool,
+    }
+}
+
+impl File {
+    /// Reads every table that is there.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let document = reader.document();
+        let known = ["listeners", "admin", "forward", "profiles", "routes", "limits", "log"];
+        reader.unknown_keys(&document, "", &known);
+        let mut file = Self::default();
+        for (key, value) in document.iter() {
+            let name = key.get_ref().as_ref();
+            let write = match name {
+                "listeners" => "[[listeners]]",
+                "routes" => "[[routes]]",
+                "profiles" => "[profiles.NAME]",
+                _ => "a table",
+            };
+            match name {
+                "listeners" | "routes" => {
+                    let Some(list) = value.get_ref().as_array() else {
+                        let at = reader.at((), name.to_owned(), &key.span());
+                        reader.error(&at, "a single table", format!("write {write}: there can be several"));
+                        continue;
+                    };
+                    for (index, item) in list.iter().enumerate() {
+                        let path = format!("{name}[{index}]");
+                        let Some(table) = reader.table(item, &path, write) else { continue };
+                        if name == "listeners" {
+                            let read = ListenerTable::read(reader, table, &path);
+                            file.listeners.push(reader.at(read, path, &item.span()));
+                        } else {
+                            let read = RouteTable::read(reader, table, &path);
+                            file.routes.push(reader.at(read, path, &item.span()));
+                        }
+                    }
+                }
+                "profiles" => {
+                    let Some(profiles) = reader.table(value, name, write) else { continue };
+                    for (profile, item) in profiles.iter() {
+                        let path = dotted(name, profile.get_ref());
+                        let Some(table) = reader.table(item, &path, write) else { continue };
+                        let read = ProfileTable::read(reader, table, &path);
+                        let at = reader.at(read, path, &profile.span());
+                        file.profiles.push((profile.get_ref().to_string(), at));
+                    }
+                }
+                "admin" | "forward" | "limits" | "log" => {
+                    let Some(table) = reader.table(value, name, &format!("[{name}]")) else { continue };
+                    match name {
+                        "admin" => file.admin = AdminTable::read(reader, table, name),
+                        "forward" => file.forward = ForwardTable::read(reader, table, name),
+                        "limits" => file.limits = LimitsTable::read(reader, table, name),
+                        _ => file.log = LogTable::read(reader, table, name),
+                    }
+                }
+                _ => {} // reported above
+            }
+        }
+        file
+    }
+}

@@ -15,12 +15,12 @@ pub fn rewrite(head: &mut RequestHeader, authority: &str, via: &HeaderValue, car
         Carried::Nothing(_) => {}
         Carried::Token { profile, token } => {
             remove_with_twins(head, &profile.config.header);
-            head.insert_header(profile.config.header.clone(), token.value.clone())?;
+            head.insert_header(profile.wire_header.clone(), token.value.clone())?;
         }
         Carried::Stripped(name) => remove_with_twins(head, name),
     }
     head.insert_header(header::HOST, authority)?;
-    head.append_header(header::VIA, via.clone())?;
+    head.append_header("Via", via.clone())?;
     Ok(())
 }
 

@@ -1,0 +1,76 @@
+//! `lanyard doctor`: one real token request per profile.
+
+use clap::Args;
+
+use super::{ConfigFile, Failed, runtime, say, say_error};
+use crate::{config::Config, dns::Resolver, snapshot::credential};
+
+/// Do one real token request per profile.
+///
+/// Tells what the identity provider answers (its own error, word for word) and what to do about it. Nothing is sent
+/// to any upstream, and no token is shown. Exits with 1 if a profile got no token.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// Only this profile
+    profile: Option<String>,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+impl Doctor {
+    pub(super) fn run(self) -> Result<(), Failed> {
+        let loaded = self.file.load()?;
+        if let Some(name) = &self.profile
+            && !loaded.config.profiles.contains_key(name.as_str())
+        {
+            let known: Vec<&str> = loaded.config.profiles.keys().map(|name| &**name).collect();
+            say_error(&format!("there is no profile {name:?}; there is: {}", known.join(", ")));
+            return Err(Failed::Usage);
+        }
+        runtime()?.block_on(examine(&loaded.config, self.profile.as_deref()))
+    }
+}
+
+async fn examine(config: &Config, only: Option<&str>) -> Result<(), Failed> {
+    let resolver = Resolver::system().map_err(|error| {
+        say_error(&format!("the resolver cannot be set up: {error}"));
+        Failed::AtRunTime
+    })?;
+    let mut healthy = true;
+    for (name, profile) in config.profiles.iter().filter(|(name, _)| only.is_none_or(|only| only == &***name)) {
+        let began = tokio::time::Instant::now();
+        let fetched = match credential(profile, &resolver) {
+            Ok(credential) => credential.fetch().await,
+            Err(problem) => {
+                say(&format!("{name}: FAILED: {problem}"));
+                healthy = false;
+                continue;
+            }
+        };
+        let took = began.elapsed().as_millis();
+        match fetched {
+            Ok(token) => {
+                let lifetime = match token.lifetime {
+                    Some(lifetime) => format!("lives {} s", lifetime.as_secs()),
+                    None => format!(
+                        "does not tell how long it lives: default_token_lifetime ({:?}) is taken",
+                        profile.default_token_lifetime
+                    ),
+                };
+                say(&format!("{name}: ok: a token in {took} ms, which {lifetime}"));
+                if let Some(warning) = token.warning {
+                    say(&format!("    note: {warning}"));
+                }
+            }
+            Err(error) => {
+                healthy = false;
+                say(&format!("{name}: FAILED ({}) after {took} ms: {}", error.kind.as_str(), error.detail));
+                say(&format!("    fix: {}", error.hint));
+            }
+        }
+    }
+    if config.profiles.is_empty() {
+        say("there are no profiles: nothing to examine");
+    }
+    if healthy { Ok(()) } else { Err(Failed::AtRunTime) }
+}

@@ -1,0 +1,156 @@
+//! `lanyard explain`: what would become of a request.
+
+use clap::Args;
+use http::Method;
+
+use super::{ConfigFile, Failed, say, say_error};
+use crate::{
+    config::{Config, Existing, ListenerMode, OnUnavailable, Scheme, Unmatched},
+    proxy::{
+        peer::Destination,
+        refusal::Refusal,
+        target::{self, Listening, Named, Target},
+    },
+    route::Table,
+};
+
+/// Tell what would become of a request.
+///
+/// Says which route and profile it would take, where it would go, which header fields would change, or why it would be
+/// refused. Nothing is sent. Exits with 1 if it would be refused.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// GET, POST, ...
+    method: String,
+    /// The URL as the application has it: http://api.example.com/v1/x, or that of a reverse listener
+    url: String,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+impl Explain {
+    pub(super) fn run(self) -> Result<(), Failed> {
+        let config = self.file.load()?.config;
+        let method = Method::from_bytes(self.method.to_ascii_uppercase().as_bytes()).map_err(|_| {
+            say_error(&format!("{:?} is no method", self.method));
+            Failed::Usage
+        })?;
+        match explain(&config, &method, &self.url) {
+            Ok(lines) => {
+                lines.iter().for_each(|line| say(line));
+                Ok(())
+            }
+            Err(refusal) => {
+                say(&format!("refused: {} {}", refusal.code.status().as_u16(), refusal.code.as_str()));
+                say(&format!("    why:  {}", refusal.detail));
+                say(&format!("    hint: {}", refusal.hint));
+                Err(Failed::AtRunTime)
+            }
+        }
+    }
+}
+
+fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, Refusal> {
+    let (listening, through) = listening(config, url);
+    let named = Named { method, request_target: url.as_bytes(), host: None };
+    let target = target::decide(&listening, named)?;
+    let mut lines = vec![
+        format!("listener: {through}"),
+        format!("target:   {} {}{}", target.scheme.as_str(), target.authority(), target.path()),
+    ];
+
+    let table = Table::new(config.routes.iter().map(|route| (route.clone(), route)));
+    let route = table.find(target.host.as_str(), target.port, target.path(), method).copied();
+    let Some(route) = route else {
+        return unmatched(config, &target, method).map(|more| {
+            lines.extend(more);
+            lines
+        });
+    };
+    lines.push(format!(
+        "route:    line {}: host {}{}{}",
+        route.line,
+        route.host,
+        route.path_prefix.as_ref().map(|p| format!(", path_prefix {p}")).unwrap_or_default(),
+        route
+            .methods
+            .as_ref()
+            .map(|m| format!(", methods {}", m.iter().map(Method::as_str).collect::<Vec<_>>().join(" ")))
+            .unwrap_or_default(),
+    ));
+    let destination = Destination::of(&target, Some(route));
+    lines.push(goes_to(&destination));
+    lines.push(format!("Host:     {}", destination.authority()));
+    match route.profile.as_ref().and_then(|name| config.profiles.get(name)) {
+        None => lines.push("profile:  none: forwarded bare, the client's own Authorization stays".to_owned()),
+        Some(profile) => {
+            let prefix = if profile.prefix.is_empty() { String::new() } else { format!("{} ", profile.prefix) };
+            lines.push(format!("profile:  {}", profile.name));
+            lines.push(format!("{}: {prefix}<token>", profile.header));
+            lines.push(match profile.existing {
+                Existing::Replace => format!("existing: a {} of the client is replaced", profile.header),
+                Existing::Keep => format!("existing: with a {} of the client nothing is injected", profile.header),
+                Existing::Reject => format!("existing: with a {} of the client it is refused (400)", profile.header),
+            });
+            if profile.on_unavailable == OnUnavailable::Pass {
+                lines.push("note:     without a token it is forwarded without any credential".to_owned());
+            }
+            if destination.scheme == Scheme::Http && !destination.host.is_loopback() {
+                lines.push("warning:  the token goes out in clear text".to_owned());
+            }
+        }
+    }
+    lines.push("removed:  Proxy-Authorization, Proxy-Connection, Keep-Alive, TE, and what Connection names".to_owned());
+    Ok(lines)
+}
+
+fn unmatched(config: &Config, target: &Target, method: &Method) -> Result<Vec<String>, Refusal> {
+    match config.forward.unmatched {
+        Unmatched::Pass => Ok(vec![
+            "route:    none: forwarded without a credential (forward.unmatched = \"pass\")".to_owned(),
+            goes_to(&Destination::of(target, None)),
+        ]),
+        Unmatched::Deny => Err(Refusal::new(
+            crate::proxy::refusal::Code::RouteDenied,
+            format!(
+                "no route is for {method} {}{}, and forward.unmatched is \"deny\"",
+                target.authority(),
+                target.path()
+            ),
+            "add a route for it (profile = \"none\" to forward it bare)",
+        )),
+    }
+}
+
+fn goes_to(destination: &Destination) -> String {
+    format!(
+        "goes to:  {}://{}{}",
+        destination.scheme.as_str(),
+        destination.authority(),
+        destination.path_and_query.split('?').next().unwrap_or_default()
+    )
+}
+
+/// The reverse listener whose address the URL has, or a forward one.
+fn listening(config: &Config, url: &str) -> (Listening, String) {
+    let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next()).unwrap_or_default();
+    let reverse = config.listeners.iter().find(|listener| {
+        let address = listener.address.to_string();
+        let port = address.rsplit_once(':').map(|(_, port)| port);
+        let local = authority.rsplit_once(':').is_some_and(|(host, p)| {
+            Some(p) == port && crate::route::pattern::Host::parse(host).is_ok_and(|host| host.is_loopback())
+        });
+        matches!(listener.mode, ListenerMode::Reverse(_)) && (address == authority || local)
+    });
+    match reverse {
+        Some(listener) => {
+            let listening =
+                Listening { mode: listener.mode.clone(), allowed_hosts: listener.allowed_hosts.clone(), local: None };
+            (listening, format!("{} (reverse)", listener.address))
+        }
+        None => {
+            let listening = Listening { mode: ListenerMode::Forward, allowed_hosts: Vec::new(), local: None };
+            (listening, "forward".to_owned())
+        }
+    }
+}

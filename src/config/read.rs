@@ -1,0 +1,309 @@
+//! Reads TOML tables key by key and collects every problem, where a deserializer would stop at the first.
+
+use std::{ops::Range, time::Duration};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{Problem, Severity};
+use crate::secret::Secret;
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) key: String,
+    pub(super) line: usize,
+}
+
+/// Collects the problems of one file.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    text: &'a str,
+    file: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) const fn new(text: &'a str, file: &'a str) -> Self {
+        Self { text, file, problems: Vec::new() }
+    }
+
+    /// The text as TOML; what is not is a problem, and the rest is read all the same.
+    pub(super) fn document(&mut self) -> DeTable<'a> {
+        let (document, errors) = DeTable::parse_recoverable(self.text);
+        for error in errors {
+            let line = error.span().map(|span| self.line(&span));
+            self.push(Severity::Error, line, "", error.message(), "look at the TOML of this line (https://toml.io)");
+        }
+        document.into_inner()
+    }
+
+    pub(super) fn error<T>(&mut self, at: &At<T>, what: impl Into<String>, hint: impl AsRef<str>) {
+        self.push(Severity::Error, Some(at.line), &at.key, &what.into(), hint.as_ref());
+    }
+
+    /// Line 0 stands for no line in particular.
+    pub(super) fn warning<T>(&mut self, at: &At<T>, what: impl Into<String>, hint: impl AsRef<str>) {
+        self.push(Severity::Warning, Some(at.line).filter(|line| *line > 0), &at.key, &what.into(), hint.as_ref());
+    }
+
+    fn push(&mut self, severity: Severity, line: Option<usize>, key: &str, what: &str, hint: &str) {
+        self.problems.push(Problem {
+            file: self.file.to_owned(),
+            line,
+            key: key.to_owned(),
+            what: what.to_owned(),
+            hint: hint.to_owned(),
+            severity,
+        });
+    }
+
+    pub(super) fn has_errors(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+    }
+
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    fn line(&self, span: &Range<usize>) -> usize {
+        let before = self.text.as_bytes().get(..span.start.min(self.text.len())).unwrap_or_default();
+        1 + before.iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    pub(super) fn at<T>(&self, value: T, key: String, span: &Range<usize>) -> At<T> {
+        At { value, key, line: self.line(span) }
+    }
+
+    /// Reports the keys of a table that are not among the known ones.
+    pub(super) fn unknown_keys(&mut self, table: &DeTable<'_>, path: &str, known: &[&str]) {
+        for (key, _) in table.iter() {
+            let name = key.get_ref().as_ref();
+            if !known.contains(&name) {
+                let at = self.at((), dotted(path, name), &key.span());
+                let hint = match nearest(name, known) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("the keys here are: {}", known.join(", ")),
+                };
+                self.error(&at, "unknown key", hint);
+            }
+        }
+    }
+
+    /// A key's value, if it is there and of its type.
+    pub(super) fn value<T: Value>(&mut self, table: &DeTable<'_>, path: &str, name: &str) -> Option<At<T>> {
+        let (key, value) = table.iter().find(|(key, _)| key.get_ref().as_ref() == name)?;
+        let at = self.at((), dotted(path, name), &key.span());
+        match T::read(value.get_ref()) {
+            Ok(value) => Some(At { value, key: at.key, line: at.line }),
+            Err(found) => {
+                self.error(&at, found, format!("write {}", T::EXPECTED));
+                None
+            }
+        }
+    }
+
+    /// The table of a key, or a problem.
+    pub(super) fn table<'t, 'i>(
+        &mut self,
+        value: &'t Spanned<DeValue<'i>>,
+        path: &str,
+        write: &str,
+    ) -> Option<&'t DeTable<'i>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            let at = self.at((), path.to_owned(), &value.span());
+            self.error(&at, found(value.get_ref()), format!("write {write}"));
+        }
+        table
+    }
+}
+
+/// A type that a key can have.
+pub(super) trait Value: Sized {
+    /// What to write, with an example.
+    const EXPECTED: &'static str;
+    /// Reads it, or says what was found. Never the text of a secret.
+    fn read(value: &DeValue<'_>) -> Result<Self, String>;
+}
+
+/// A list of strings, or one.
+#[derive(Clone, Debug)]
+pub(super) struct StringOrList(pub(super) Vec<String>);
+/// A table of strings.
+#[derive(Clone, Debug)]
+pub(super) struct StringTable(pub(super) Vec<(String, String)>);
+/// Bytes, written with their unit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size(pub(super) usize);
+/// Where a secret comes from, as written.
+#[derive(Clone, Debug)]
+pub(super) enum SecretValue {
+    File(String),
+    Env(String),
+    Literal(Secret),
+}
+
+impl Value for String {
+    const EXPECTED: &'static str = "a string: \"...\"";
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        value.as_str().map(str::to_owned).ok_or_else(|| found(value))
+    }
+}
+
+impl Value for bool {
+    const EXPECTED: &'static str = "true or false";
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        value.as_bool().ok_or_else(|| found(value))
+    }
+}
+
+impl Value for usize {
+    const EXPECTED: &'static str = "a whole number: 100";
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let number = value.as_integer().ok_or_else(|| found(value))?;
+        let digits = number.as_str();
+        Self::from_str_radix(digits, number.radix()).map_err(|_| format!("the number {digits}"))
+    }
+}
+
+impl Value for Vec<usize> {
+    const EXPECTED: &'static str = "a list of whole numbers: [401]";
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let list = value.as_array().ok_or_else(|| found(value))?;
+        list.iter().map(|item| usize::read(item.get_ref())).collect()
+    }
+}
+
+impl Value for Vec<String> {
+    const EXPECTED: &'static str = "a list of strings: [\"...\"]";
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let list = value.as_array().ok_or_else(|| found(value))?;
+        list.iter().map(|item| String::read(item.get_ref())).collect()
+    }
+}
+
+impl Value for StringOrList {
+    const EXPECTED: &'static str = "a string or a list of strings: \"...\" or [\"...\"]";
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some(text) => Ok(Self(vec![text.to_owned()])),
+            None => Vec::read(value).map(Self),
+        }
+    }
+}
+
+impl Value for StringTable {
+    const EXPECTED: &'static str = "a table of strings: { name = \"value\" }";
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let table = value.as_table().ok_or_else(|| found(value))?;
+        let mut pairs = table
+            .iter()
+            .map(|(key, item)| {
+                let name = key.get_ref().as_ref();
+                String::read(item.get_ref())
+                    .map(|v| (name.to_owned(), v))
+                    .map_err(|found| format!("{found} for {name}"))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        pairs.sort();
+        Ok(Self(pairs))
+    }
+}
+
+impl Value for Duration {
+    const EXPECTED: &'static str = "a duration with its unit: \"500ms\", \"30s\", \"5m\" or \"1h\"";
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(|| found(value))?;
+        let (number, unit) = number_and_unit(text).ok_or_else(|| format!("the string {text:?}"))?;
+        let millis = match unit {
+            "ms" => Some(1),
+            "s" => Some(1000),
+            "m" => Some(60 * 1000),
+            "h" => Some(60 * 60 * 1000),
+            _ => None,
+        };
+        let millis = millis.and_then(|unit: u64| number.checked_mul(unit)).filter(|all| *all <= MAX_MILLIS);
+        millis.map(Self::from_millis).ok_or_else(|| format!("the string {text:?}"))
+    }
+}
+
+impl Value for Size {
+    const EXPECTED: &'static str = "a size with its unit: \"512B\", \"64KiB\" or \"1MiB\"";
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(|| found(value))?;
+        let (number, unit) = number_and_unit(text).ok_or_else(|| format!("the string {text:?}"))?;
+        let bytes = match unit {
+            "B" => Some(1),
+            "KiB" => Some(1024),
+            "MiB" => Some(1024 * 1024),
+            _ => None,
+        };
+        let bytes = bytes.and_then(|unit: u64| number.checked_mul(unit)).and_then(|all| usize::try_from(all).ok());
+        bytes.map(Self).ok_or_else(|| format!("the string {text:?}"))
+    }
+}
+
+impl Value for SecretValue {
+    const EXPECTED: &'static str = "{ file = \"/run/secrets/...\" } or { env = \"NAME\" }";
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        if let Some(text) = value.as_str() {
+            return Ok(Self::Literal(Secret::new(text)));
+        }
+        let table = value.as_table().ok_or_else(|| format!("{} {}", article(value.type_str()), value.type_str()))?;
+        let mut entries = table.iter();
+        let (Some((key, item)), None) = (entries.next(), entries.next()) else {
+            return Err("a table that does not have exactly one of `file` and `env`".to_owned());
+        };
+        let text = item.get_ref().as_str().map(str::to_owned);
+        match (key.get_ref().as_ref(), text) {
+            ("file", Some(path)) => Ok(Self::File(path)),
+            ("env", Some(name)) => Ok(Self::Env(name)),
+            ("file" | "env", None) => Err(format!("`{}` that is no string", key.get_ref())),
+            (other, _) => Err(format!("a table with the key `{other}`")),
+        }
+    }
+}
+
+/// `30s` as 30 and `s`; `None` where it is not a plain number and letters.
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    Some((number.parse().ok()?, unit))
+}
+
+/// What was found, short. Strings are shown: a secret has a reader of its own.
+fn found(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::Integer(number) => format!("the number {}", number.as_str()),
+        DeValue::Float(number) => format!("the number {}", number.as_str()),
+        DeValue::Boolean(value) => format!("{value}"),
+        other => format!("{} {}", article(other.type_str()), other.type_str()),
+    }
+}
+
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
+
+/// The known word that was probably meant.
+pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let distances = known.iter().map(|k| (strsim::damerau_levenshtein(&word.to_ascii_lowercase(), k), *k));
+    let (distance, near) = distances.min_by_key(|(distance, _)| *distance)?;
+    let close = distance <= (word.len() / 3).max(1);
+    let begins = word.len() >= 4 && known.iter().filter(|k| k.starts_with(word)).count() == 1;
+    if close {
+        return Some(near);
+    }
+    if begins { known.iter().find(|k| k.starts_with(word)).copied() } else { None }
+}
+
+pub(super) fn dotted(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// A year: longer is a slip of the pen.
+const MAX_MILLIS: u64 = 366 * 24 * 60 * 60 * 1000;

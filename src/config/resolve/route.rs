@@ -1,0 +1,185 @@
+//! `[[routes]]`.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{Check, profile::Profiles};
+use crate::{
+    config::{Listener, ListenerMode, Route, Scheme, file::RouteTable, read::At},
+    metrics::NO_PROFILE,
+    proxy::peer::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_RESPONSE_TIMEOUT},
+    route::pattern::{Host, HostPattern, PathPrefix},
+};
+
+impl Check<'_, '_> {
+    pub(super) fn routes(
+        &mut self,
+        tables: Vec<At<RouteTable>>,
+        profiles: &Profiles,
+        listeners: &[Listener],
+    ) -> Vec<Route> {
+        let mut routes: Vec<Route> = Vec::new();
+        for table in tables {
+            let place = At { value: (), key: table.key.clone(), line: table.line };
+            let Some(route) = self.route(&place, table.value, profiles) else { continue };
+            if let Some(other) = routes.iter().find(|other| equally_specific(other, &route)) {
+                let what = format!("it matches the same requests as the route of line {}, equally well", other.line);
+                self.reader.error(&place, what, "tell them apart by host, port, path_prefix or methods, or remove one");
+            }
+            routes.push(route);
+        }
+        for (name, profile) in profiles {
+            let used = routes.iter().any(|route| route.profile.as_deref() == Some(name.as_str()));
+            if profile.is_some() && !used {
+                let place = At { value: (), key: format!("profiles.{name}"), line: 0 };
+                self.reader.warning(&place, "no route uses this profile", "add a [[routes]] with it, or remove it");
+            }
+        }
+        for listener in listeners {
+            if let ListenerMode::Reverse(upstream) = &listener.mode
+                && !routes.iter().any(|route| route.host.matches(upstream.host.as_str(), upstream.port))
+            {
+                let place = At { value: (), key: "listeners".to_owned(), line: 0 };
+                let what = format!("nothing injects a token into what arrives at {}", listener.address);
+                self.reader.warning(&place, what, format!("add a route with host = \"{}\"", upstream.host));
+            }
+        }
+        routes
+    }
+
+    fn route(&mut self, place: &At<()>, table: RouteTable, profiles: &Profiles) -> Option<Route> {
+        let host = match &table.host {
+            Some(at) => self.host_pattern(at),
+            None => {
+                self.reader.error(place, "`host` is missing", "write host = \"api.example.com\"");
+                None
+            }
+        };
+        let profile = match &table.profile {
+            Some(at) => self.profile_exists(at, profiles).then(|| at.value.clone()),
+            None => {
+                self.reader.error(
+                    place,
+                    "`profile` is missing",
+                    "write profile = \"NAME\", or \"none\" to forward bare",
+                );
+                None
+            }
+        };
+        let path_prefix = table.path_prefix.as_ref().and_then(|at| match PathPrefix::parse(&at.value) {
+            Ok(prefix) => Some(prefix),
+            Err(hint) => {
+                self.reader.error(at, format!("{:?} is no path prefix", at.value), hint);
+                None
+            }
+        });
+        let methods = table.methods.as_ref().map(|at| self.methods(at));
+        let upstream = table.upstream.as_ref().and_then(|at| self.upstream(at));
+        let ca_file = table.ca_file.as_ref().and_then(|at| self.ca_bundle(at));
+        let server_name = table.server_name.as_ref().and_then(|at| match Host::parse(&at.value) {
+            Ok(name) => Some(name),
+            Err(e) => {
+                self.reader.error(
+                    at,
+                    format!("{:?} is no server name: {e}", at.value),
+                    "write the name in the certificate",
+                );
+                None
+            }
+        });
+        let plain = upstream.as_ref().is_some_and(|upstream| upstream.scheme == Scheme::Http);
+        for (key, at) in [("ca_file", &table.ca_file), ("server_name", &table.server_name)] {
+            if let Some(at) = at.as_ref().filter(|_| plain) {
+                self.reader.error(
+                    at,
+                    format!("`{key}` with an upstream of http://"),
+                    "there is no TLS there: remove one of them",
+                );
+            }
+        }
+        let has_profile = profile.as_deref().is_some_and(|name| name != NO_PROFILE);
+        if let (Some(at), Some(to)) = (&table.upstream, &upstream)
+            && plain
+            && has_profile
+            && !to.host.is_loopback()
+        {
+            self.reader.warning(at, "the token goes out in clear text", "write https:// if the upstream speaks TLS");
+        }
+        Some(Route {
+            host: host?,
+            path_prefix,
+            methods,
+            profile: profile.filter(|_| has_profile).map(Arc::from),
+            upstream,
+            ca_file,
+            server_name,
+            connect_timeout: self.positive(table.connect_timeout.as_ref(), DEFAULT_CONNECT_TIMEOUT),
+            response_timeout: self.positive(table.response_timeout.as_ref(), DEFAULT_RESPONSE_TIMEOUT),
+            line: place.line,
+        })
+    }
+
+    fn host_pattern(&mut self, at: &At<String>) -> Option<HostPattern> {
+        let pattern = match HostPattern::parse(&at.value) {
+            Ok(pattern) => pattern,
+            Err(e) => {
+                let hint = "write \"api.example.com\", \"*.example.com\", either with \":PORT\"; no scheme, no path";
+                self.reader.error(at, format!("{:?} is no host: {e}", at.value), hint);
+                return None;
+            }
+        };
+        let suffix = pattern.host.as_str();
+        if pattern.wildcard && !suffix.contains('.') && !PRIVATE_SUFFIXES.contains(&suffix) {
+            self.reader.error(
+                at,
+                format!("{:?} means a whole top-level domain", at.value),
+                "name at least two labels after \"*.\"",
+            );
+            return None;
+        }
+        Some(pattern)
+    }
+
+    fn methods(&mut self, at: &At<Vec<String>>) -> Vec<Method> {
+        let mut methods: Vec<Method> = Vec::new();
+        if at.value.is_empty() {
+            self.reader.error(at, "no method at all", "name the methods, or leave the key out for every method");
+        }
+        for word in &at.value {
+            let method = Method::from_bytes(word.as_bytes()).ok();
+            match method {
+                Some(method) if matches!(word.as_str(), "CONNECT" | "TRACE") => {
+                    self.reader.error(at, format!("the method {method}"), "it never takes a route: remove it");
+                }
+                Some(method) if methods.contains(&method) => {
+                    self.reader.error(at, format!("{method} twice"), "name it once");
+                }
+                Some(method) if word.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') => methods.push(method),
+                _ => {
+                    let upper = word.to_ascii_uppercase();
+                    self.reader.error(
+                        at,
+                        format!("{word:?} is no method"),
+                        format!("methods are written in capitals: \"{upper}\""),
+                    );
+                }
+            }
+        }
+        methods
+    }
+}
+
+/// Whether two routes match some request equally well.
+fn equally_specific(one: &Route, other: &Route) -> bool {
+    let methods_meet = match (&one.methods, &other.methods) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.iter().any(|method| other.contains(method)),
+        // The one that names methods is the more specific.
+        (None, Some(_)) | (Some(_), None) => false,
+    };
+    one.host == other.host && one.path_prefix == other.path_prefix && methods_meet
+}
+
+/// Names that no registry gives away (RFC 6761, RFC 8375, Kubernetes): a wildcard right below them is somebody's own.
+const PRIVATE_SUFFIXES: [&str; 8] = ["localhost", "local", "internal", "test", "svc", "lan", "home", "corp"];
