@@ -41,7 +41,6 @@ impl Run {
                 // Whoever asks twice does not want to wait.
                 let signal = asked_to_stop().await;
                 tracing::warn!(signal, "asked to stop again: connections are cut");
-                #[expect(clippy::exit, reason = "the user asked for it a second time")]
                 std::process::exit(1);
             });
             tokio::spawn(async move {

@@ -21,13 +21,15 @@ fn route(host: &str, prefix: Option<&str>, methods: Option<&[Method]>) -> Route 
     }
 }
 
-fn table(routes: &[(&'static str, &str, Option<&str>, Option<&[Method]>)]) -> Table<&'static str> {
+type Row = (&'static str, &'static str, Option<&'static str>, Option<&'static [Method]>);
+
+fn table(routes: &[Row]) -> Table<&'static str> {
     Table::new(routes.iter().map(|(name, host, prefix, methods)| (route(host, *prefix, *methods), *name)))
 }
 
 #[test]
 fn the_most_specific_route_wins_whatever_the_order() {
-    let mut routes: Vec<(&'static str, &str, Option<&str>, Option<&[Method]>)> = vec![
+    let mut routes: Vec<Row> = vec![
         ("any", "*.example.com", None, None),
         ("longer", "*.api.example.com", None, None),
         ("exact", "api.example.com", None, None),
