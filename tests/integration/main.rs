@@ -1,0 +1,26 @@
+//! Everything that is shown with real processes and sockets: one binary, one harness (`support`), a file a subject.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails by panicking, its helpers too; nothing here is an interface"
+)]
+
+mod support;
+
+mod admin;
+mod basics;
+mod commands;
+mod limits;
+mod provider_faults;
+mod rejection;
+mod reload;
+mod seeds;
+mod streaming;
+mod targets;
+mod token_life;
+mod upstreams;
