@@ -1,0 +1,32 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint doc check release smoke ci
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup:
+	@bash scripts/setup.sh
+
+demo: setup ## See a protected API answer 401 without lanyard and 200 with it
+	cargo run --locked --quiet -- demo $(if $(ONCE),--once)
+
+test: setup ## Run all tests
+	cargo test --locked
+
+lint: setup ## Formatting, clippy and documentation, warnings are errors
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+
+check: setup ## Run `lanyard check` on every configuration that is shipped
+	cargo build --locked --quiet
+	@for file in proxy.toml; do ./target/debug/lanyard check --config "$$file" || exit 1; done
+
+release: setup ## Build the optimised binary: target/release/lanyard
+	cargo build --locked --release
+
+smoke: release ## Run the demo with the optimised binary
+	./target/release/lanyard demo --once
+
+ci: lint test check smoke ## All that CI runs
