@@ -16,6 +16,7 @@ pub mod target;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::{HeaderValue, header};
 use pingora::{
     Error, ErrorType, Result,
@@ -113,15 +114,15 @@ impl ProxyHttp for Injector {
     }
 
     async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
-        let Some(target) = &context.target else { return Err(Error::new(ErrorType::InternalError)) };
-        let destination = Destination::of(target, context.route.as_deref().map(|entry| &entry.route));
         let address = match &mut context.addresses {
             Some(left) => left.pop(),
             None => None,
         };
-        let Some(address) = address else { return Err(Error::new(ErrorType::ConnectNoRoute)) };
+        let (Some(destination), Some(address)) = (&context.destination, address) else {
+            return Err(Error::new(ErrorType::ConnectNoRoute));
+        };
         let upgrade = session.is_upgrade_req();
-        Ok(Box::new(peer::peer(&destination, address, context.route.as_ref(), upgrade)))
+        Ok(Box::new(peer::peer(destination, address, context.route.as_ref(), upgrade)))
     }
 
     async fn upstream_request_filter(
@@ -130,13 +131,23 @@ impl ProxyHttp for Injector {
         head: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
-        let Some(target) = &context.target else { return Err(Error::new(ErrorType::InternalError)) };
-        let route = context.route.as_deref().map(|entry| &entry.route);
-        let destination = Destination::of(target, route);
+        let Some(destination) = &context.destination else { return Err(Error::new(ErrorType::InternalError)) };
         head.set_raw_path(destination.path_and_query.as_bytes())?;
         headers::rewrite(head, &destination.authority(), &self.via.value, &context.credential)?;
-        if let Some(connection) = &context.connection {
-            connection.answer_due.set(route.map_or(peer::DEFAULT_RESPONSE_TIMEOUT, |route| route.response_timeout));
+        context.upstream_status = None;
+        context.expect_answer();
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end: bool,
+        context: &mut Context,
+    ) -> Result<()> {
+        if context.upstream_status.is_none() {
+            context.expect_answer();
         }
         Ok(())
     }
@@ -147,9 +158,7 @@ impl ProxyHttp for Injector {
         answer: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<()> {
-        if let Some(connection) = &context.connection {
-            connection.answer_due.clear();
-        }
+        context.stop_expecting();
         context.upstream_status = Some(answer.status.as_u16());
         if let Some(metrics) = context.metrics() {
             metrics.upstream_response(answer.status.as_u16());
@@ -185,10 +194,8 @@ impl ProxyHttp for Injector {
         context: &mut Context,
         client_reused: bool,
     ) -> Box<Error> {
-        if let Some(connection) = &context.connection {
-            context.answer_overdue = connection.answer_due.is_over();
-            connection.answer_due.clear();
-        }
+        context.answer_overdue = context.connection.as_ref().is_some_and(|c| c.answer_due.is_over());
+        context.stop_expecting();
         if context.answer_overdue || session.as_ref().retry_buffer_truncated() {
             error.set_retry(false);
         } else if *error.etype() == retry::REJECTED {
@@ -296,6 +303,7 @@ impl Injector {
         let destination = Destination::of(&target, route);
         let limit = route.map_or(peer::DEFAULT_CONNECT_TIMEOUT, |route| route.connect_timeout);
         let addresses = peer::addresses(&destination, &self.resolver, &self.own, limit).await;
+        context.destination = Some(destination);
         context.addresses = Some(addresses.map_err(|refusal| match context.profile() {
             Some(profile) => refusal.for_profile(&profile.config.name),
             None => refusal,

@@ -75,6 +75,11 @@ pub fn new_id() -> String {
     format!("{:016x}", fastrand::u64(..))
 }
 
+/// Milliseconds to the microsecond, for logs.
+pub fn millis(duration: std::time::Duration) -> f64 {
+    (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -58,7 +58,7 @@ pub(super) async fn serve(front: &Front, mut client: ClientStream, authority: &s
             status,
             bytes_sent = bytes.0,
             bytes_received = bytes.1,
-            duration_ms = started.elapsed().as_secs_f64() * 1000.0,
+            duration_ms = crate::telemetry::millis(started.elapsed()),
             code = refusal.as_ref().map(|r| r.code.as_str()),
             detail = refusal.as_ref().map(|r| &*r.detail),
             hint = refusal.as_ref().map(|r| &*r.hint),

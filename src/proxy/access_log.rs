@@ -1,6 +1,7 @@
 //! One event a request: where it went, as whom, how it ended and how long it took. Never a query, a header or a body.
 
 use super::context::{Carried, Context};
+use crate::telemetry::millis;
 
 /// Writes it.
 pub(super) fn write(context: &Context, method: &str, status: u16, error: Option<&'static str>) {
@@ -21,6 +22,7 @@ pub(super) fn write(context: &Context, method: &str, status: u16, error: Option<
         method,
         target = context.target.as_ref().map(|t| tracing::field::display(t.authority())),
         path = context.target.as_ref().map(super::target::Target::path),
+        upstream = context.destination.as_ref().map(|d| tracing::field::display(d.name())),
         profile,
         outcome,
         status,
@@ -28,8 +30,8 @@ pub(super) fn write(context: &Context, method: &str, status: u16, error: Option<
         serial,
         withheld,
         retried = context.retried,
-        token_wait_ms = context.token_wait.as_secs_f64() * 1000.0,
-        duration_ms = context.started.elapsed().as_secs_f64() * 1000.0,
+        token_wait_ms = millis(context.token_wait),
+        duration_ms = millis(context.started.elapsed()),
         code = context.refusal.as_ref().map(|r| r.code.as_str()),
         detail = context.refusal.as_ref().map(|r| &*r.detail),
         hint = context.refusal.as_ref().map(|r| &*r.hint),

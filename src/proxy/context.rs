@@ -13,6 +13,7 @@ use http::HeaderName;
 use tokio::time::Instant;
 
 use super::{
+    peer::{DEFAULT_RESPONSE_TIMEOUT, Destination},
     refusal::Refusal,
     target::{Listening, Target},
 };
@@ -93,6 +94,8 @@ pub struct Context {
     pub target: Option<Target>,
     /// The route it takes; `None`: unmatched.
     pub route: Option<Arc<RouteEntry>>,
+    /// Where it goes.
+    pub destination: Option<Destination>,
     /// What goes out with it.
     pub credential: Carried,
     /// How long it waited for a token.
@@ -135,6 +138,7 @@ impl Context {
             snapshot: None,
             target: None,
             route: None,
+            destination: None,
             credential: Carried::Nothing("unmatched"),
             token_wait: Duration::ZERO,
             addresses: None,
@@ -155,6 +159,25 @@ impl Context {
         match self.profile() {
             Some(profile) => Some(&profile.metrics),
             None => self.snapshot.as_ref().map(|snapshot| &snapshot.bare_metrics),
+        }
+    }
+
+    /// How long its upstream may take to begin an answer.
+    pub fn response_timeout(&self) -> Duration {
+        self.route.as_ref().map_or(DEFAULT_RESPONSE_TIMEOUT, |entry| entry.route.response_timeout)
+    }
+
+    /// From now on the answer is due; each piece of the request's body that goes out puts it off.
+    pub fn expect_answer(&self) {
+        if let Some(connection) = &self.connection {
+            connection.answer_due.set(self.response_timeout());
+        }
+    }
+
+    /// The answer began, or nobody waits for it any more.
+    pub fn stop_expecting(&self) {
+        if let Some(connection) = &self.connection {
+            connection.answer_due.clear();
         }
     }
 

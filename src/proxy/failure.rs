@@ -9,16 +9,24 @@ use super::{
 
 /// What a failed request is answered with; `None`: the client is gone.
 pub(super) fn refusal(error: &Error, context: &Context, body_timeout: std::time::Duration) -> Option<Refusal> {
-    let to = context.target.as_ref().map(super::target::Target::authority).unwrap_or_default();
+    let refusal = told(error, context, body_timeout)?;
+    Some(match context.profile() {
+        Some(profile) => refusal.for_profile(&profile.config.name),
+        None => refusal,
+    })
+}
+
+fn told(error: &Error, context: &Context, body_timeout: std::time::Duration) -> Option<Refusal> {
+    let to = context.destination.as_ref().map(super::peer::Destination::name).unwrap_or_default();
     if context.answer_overdue {
-        let limit = context.route.as_ref().map_or(super::peer::DEFAULT_RESPONSE_TIMEOUT, |r| r.route.response_timeout);
+        let limit = context.response_timeout();
         return Some(Refusal::new(
             Code::UpstreamTimeout,
             format!("{to} did not begin to answer within response_timeout ({limit:?})"),
             "raise response_timeout of the route if such answers are normal",
         ));
     }
-    let refusal = match (error.etype(), error.esource()) {
+    Some(match (error.etype(), error.esource()) {
         (ErrorType::ReadTimedout, ErrorSource::Downstream) => Refusal::new(
             Code::BodyTimeout,
             format!("no byte of the request's body arrived for body_timeout ({body_timeout:?})"),
@@ -87,10 +95,6 @@ pub(super) fn refusal(error: &Error, context: &Context, body_timeout: std::time:
             format!("the request ended with {}", etype.as_str()),
             "report it with the request_id and the log line",
         ),
-    };
-    Some(match context.profile() {
-        Some(profile) => refusal.for_profile(&profile.config.name),
-        None => refusal,
     })
 }
 

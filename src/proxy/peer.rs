@@ -50,6 +50,11 @@ impl Destination {
         Self { scheme, host, port, path_and_query, named_literally }
     }
 
+    /// `host:port`, for people.
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     /// What `Host` says: without the port where it is the scheme's.
     pub fn authority(&self) -> String {
         if self.port == self.scheme.default_port() {
