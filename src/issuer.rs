@@ -1,25 +1,33 @@
-//! The embedded authorization server, for demo, development and tests. It keeps everything in memory and signs with
-//! keys made at start: never for production.
+//! The embedded authorization server, for demo, development and tests; not for production: it keeps all it knows in
+//! memory and speaks plain HTTP.
 //!
-//! Each of these also stands under a tenant's prefix, `/api/v1/tenant/{tenant}`:
-//! * `POST /oauth/token` (also `/token`, `/auth/token`): client credentials (RFC 6749 4.4), form or JSON body.
-//! * `POST /oauth/introspect` (RFC 7662) and `POST /oauth/revoke` (RFC 7009), for clients.
-//! * `GET /.well-known/jwks.json` (RFC 7517), `/.well-known/oauth-authorization-server` (RFC 8414) and
-//!   `/.well-known/openid-configuration`.
+//! | endpoint | does |
+//! |---|---|
+//! | `POST /oauth/token`, `/auth/token`, `/token` | issues access tokens (RFC 6749): `token.rs` |
+//! | `POST /oauth/introspect`, `/oauth/revoke` | RFC 7662 and RFC 7009: `introspect.rs` |
+//! | `GET /.well-known/jwks.json`, `/.well-known/oauth-authorization-server`, `/.well-known/openid-configuration` | keys and metadata (RFC 8414): `metadata.rs` |
+//! | the same under `/api/v1/tenant/{tenant}`, and `GET .../strategies` | any tenant name; it becomes part of `iss` |
 //!
-//! `GET /api/v1/tenant/{tenant}/strategies` says what a tenant has.
+//! The protected API that accepts these tokens is [`resource`].
 
+mod claims;
+mod client;
 mod client_auth;
 mod error;
-mod inspect;
+mod introspect;
 mod keys;
+mod ledger;
 mod metadata;
-mod resource;
+mod parameters;
+pub mod resource;
+mod settings;
+mod tenant;
 mod token;
 
 use std::{
-    collections::{HashMap, HashSet},
-    str::FromStr,
+    future::Future,
+    io,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -29,224 +37,144 @@ use std::{
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    http::Uri,
     routing::{get, post},
 };
 
-use self::keys::Keys;
-use crate::secret::Secret;
+pub use self::{
+    client::{Client, ClientFormatError, ClientProblem},
+    settings::{Algorithm, IssuerError, Settings, UnknownAlgorithm},
+};
+use self::{client_auth::Clients, error::OAuthError, keys::Keys, ledger::Ledger, tenant::Tenant};
 
-/// How it behaves.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Its URL: the claim `iss`, and the base of the metadata.
-    pub issuer: String,
-    /// How access tokens are made.
-    pub algorithm: Algorithm,
-    /// How long they live.
-    pub lifetime: Duration,
-    /// Whether the response has `expires_in`.
-    pub send_expires_in: bool,
-    /// Who may ask.
-    pub clients: Vec<Client>,
-    /// The claim `aud` where the request names none.
-    pub default_audience: Option<String>,
-}
+/// Tells the time of day, which is what `iat` and `exp` are made of; tests set their own.
+pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// A client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
-    /// `client_id`.
-    pub id: String,
-    /// `client_secret`.
-    pub secret: Secret,
-    /// The scopes it may have.
-    pub scopes: Vec<String>,
-    /// The audiences it may name; none: any.
-    pub audiences: Vec<String>,
-}
-
-/// How access tokens are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// A JWT signed with RSA.
-    Rs256,
-    /// A JWT signed with ECDSA on P-256.
-    Es256,
-    /// A JWT with an HMAC, which only this process can verify.
-    Hs256,
-    /// Random bytes: only introspection tells what they are.
-    Opaque,
-}
-
-/// A server.
-#[derive(Debug)]
+/// An authorization server: its keys, its clients, and what it has issued.
 pub struct Issuer {
-    settings: Settings,
+    /// The issuer identifier, exactly as in `iss` of tokens that belong to no tenant.
+    identifier: String,
+    clients: Clients,
     keys: Keys,
-    requests: AtomicU64,
-    issued: Mutex<Issued>,
-}
-
-/// What was given out.
-#[derive(Debug, Default)]
-struct Issued {
-    opaque: HashMap<String, Claims>,
-    revoked: HashSet<String>,
-}
-
-/// What a token says (RFC 9068).
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-struct Claims {
-    iss: String,
-    sub: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    aud: Option<String>,
-    exp: u64,
-    iat: u64,
-    jti: String,
-    #[serde(default)]
-    scope: String,
-    client_id: String,
-}
-
-/// Why a token is not good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Invalid {
-    Malformed,
-    Expired,
-    Revoked,
-}
-
-/// The keys cannot be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the issuer's keys cannot be made: {0}")]
-pub struct IssuerError(String);
-
-impl Settings {
-    /// One client, `demo` with the secret `demo-secret` and the scopes `api:read` and `api:write`; RS256; an hour.
-    pub fn development(issuer: impl Into<String>) -> Self {
-        Self {
-            issuer: issuer.into(),
-            algorithm: Algorithm::Rs256,
-            lifetime: Duration::from_secs(3600),
-            send_expires_in: true,
-            clients: vec![Client {
-                id: "demo".to_owned(),
-                secret: Secret::new("demo-secret"),
-                scopes: vec!["api:read".to_owned(), "api:write".to_owned()],
-                audiences: Vec::new(),
-            }],
-            default_audience: None,
-        }
-    }
+    ledger: Mutex<Ledger>,
+    lifetime: Duration,
+    send_expires_in: bool,
+    send_refresh_token: bool,
+    default_audience: Option<String>,
+    clock: WallClock,
+    token_requests: AtomicU64,
+    tokens_issued: AtomicU64,
 }
 
 impl Issuer {
-    /// Makes the keys.
+    /// Makes the server that listens at `address`. Generates its key, which takes about a second for RS256: in an
+    /// asynchronous program, call it where blocking is allowed.
     ///
     /// # Errors
-    /// They cannot be made.
-    pub fn new(settings: Settings) -> Result<Self, IssuerError> {
-        let keys = Keys::generate(settings.algorithm)?;
-        Ok(Self { settings, keys, requests: AtomicU64::new(0), issued: Mutex::default() })
+    /// The settings contradict each other or name nothing usable; the key cannot be generated.
+    pub fn new(settings: Settings, address: SocketAddr) -> Result<Self, IssuerError> {
+        Self::with_clock(settings, address, Arc::new(SystemTime::now))
     }
 
-    /// Its endpoints.
-    pub fn router(self: &Arc<Self>) -> Router {
-        let endpoints = Router::new()
-            .route("/oauth/token", post(token::grant))
-            .route("/token", post(token::grant))
-            .route("/auth/token", post(token::grant))
-            .route("/oauth/introspect", post(inspect::introspect))
-            .route("/oauth/revoke", post(inspect::revoke))
-            .route("/.well-known/jwks.json", get(metadata::jwks))
-            .route("/.well-known/oauth-authorization-server", get(metadata::server))
-            .route("/.well-known/openid-configuration", get(metadata::server));
+    /// Like [`Issuer::new`], with a clock of the caller's: a test can let tokens expire without waiting.
+    ///
+    /// # Errors
+    /// As for [`Issuer::new`].
+    pub fn with_clock(settings: Settings, address: SocketAddr, clock: WallClock) -> Result<Self, IssuerError> {
+        settings.check()?;
+        Ok(Self {
+            identifier: settings.issuer.unwrap_or_else(|| format!("http://{}", reachable(address))),
+            clients: Clients::new(settings.clients),
+            keys: Keys::new(settings.algorithm, settings.hs256_key.as_ref())?,
+            ledger: Mutex::default(),
+            lifetime: settings.lifetime,
+            send_expires_in: settings.send_expires_in,
+            send_refresh_token: settings.send_refresh_token,
+            default_audience: settings.default_audience,
+            clock,
+            token_requests: AtomicU64::new(0),
+            tokens_issued: AtomicU64::new(0),
+        })
+    }
+
+    /// All endpoints of the server.
+    pub fn router(self: Arc<Self>) -> Router {
+        let endpoints = || {
+            Router::new()
+                .route("/oauth/token", post(token::token))
+                .route("/oauth/introspect", post(introspect::introspect))
+                .route("/oauth/revoke", post(introspect::revoke))
+                .route("/.well-known/jwks.json", get(metadata::jwks))
+                .route("/.well-known/oauth-authorization-server", get(metadata::oauth))
+                .route("/.well-known/openid-configuration", get(metadata::openid))
+        };
         Router::new()
-            .merge(endpoints.clone())
-            .nest("/api/v1/tenant/{tenant}", endpoints.route("/strategies", get(metadata::strategies)))
-            .layer(DefaultBodyLimit::max(MAX_BODY))
-            .with_state(Arc::clone(self))
+            .merge(endpoints())
+            .route("/token", post(token::token))
+            .route("/auth/token", post(token::token))
+            .nest("/api/v1/tenant/{tenant}", endpoints().route("/strategies", get(metadata::strategies)))
+            // RFC 8414 section 3.1: the well-known part goes in front of the issuer's path.
+            .route("/.well-known/oauth-authorization-server/api/v1/tenant/{tenant}", get(metadata::oauth))
+            .route("/.well-known/openid-configuration/api/v1/tenant/{tenant}", get(metadata::openid))
+            .method_not_allowed_fallback(async || OAuthError::method_not_allowed())
+            .fallback(async |uri: Uri| OAuthError::no_such_endpoint(uri.path()))
+            .with_state(self)
     }
 
-    /// An API that wants a token of this server, with this scope and audience: any method, any path. Answers 401 and
-    /// 403 as RFC 6750 has it.
-    pub fn protected_api(self: &Arc<Self>, scope: Option<&str>, audience: Option<&str>) -> Router {
-        let wants = resource::Wants {
-            scope: scope.map(str::to_owned),
-            audience: audience.map(str::to_owned),
-            issuer: Arc::clone(self),
-        };
-        Router::new().fallback(resource::serve).with_state(Arc::new(wants))
+    /// The issuer identifier: the base URL of the endpoints, and `iss` of tokens that belong to no tenant.
+    pub fn identifier(&self) -> &str {
+        &self.identifier
     }
 
-    /// How many token requests there were, good and bad.
+    /// How many requests have come to the token endpoint, whatever became of them.
     pub fn token_requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+        self.token_requests.load(Ordering::Relaxed)
     }
 
-    /// What a token says, if it is good now.
-    fn verify(&self, token: &str) -> Result<Claims, Invalid> {
-        let claims = match self.issued().opaque.get(token) {
-            Some(claims) => claims.clone(),
-            None => self.keys.verify(token, &self.settings.issuer).ok_or(Invalid::Malformed)?,
-        };
-        if claims.exp <= unix_now() {
-            return Err(Invalid::Expired);
-        }
-        if self.issued().revoked.contains(&claims.jti) {
-            return Err(Invalid::Revoked);
-        }
-        Ok(claims)
+    /// How many access tokens have been issued.
+    pub fn tokens_issued(&self) -> u64 {
+        self.tokens_issued.load(Ordering::Relaxed)
     }
 
-    fn issued(&self) -> MutexGuard<'_, Issued> {
-        self.issued.lock().unwrap_or_else(PoisonError::into_inner)
+    /// `iss` of the tokens of `tenant`, and the base URL of its endpoints.
+    fn identifier_of(&self, tenant: &Tenant) -> String {
+        match tenant.name() {
+            None => self.identifier.clone(),
+            Some(name) => format!("{}{}{name}", self.base(), tenant::PREFIX),
+        }
+    }
+
+    /// The identifier without a slash at its end, to put a path behind.
+    fn base(&self) -> &str {
+        self.identifier.trim_end_matches('/')
+    }
+
+    /// Seconds since 1970.
+    fn now(&self) -> u64 {
+        (self.clock)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl FromStr for Algorithm {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.to_ascii_lowercase().as_str() {
-            "rs256" => Ok(Self::Rs256),
-            "es256" => Ok(Self::Es256),
-            "hs256" => Ok(Self::Hs256),
-            "opaque" => Ok(Self::Opaque),
-            _ => Err("write RS256, ES256, HS256 or opaque".to_owned()),
-        }
-    }
+/// Serves `router` on `listener` until `shutdown`, then finishes the requests that are under way.
+///
+/// # Errors
+/// The listener fails for good.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
 }
 
-impl FromStr for Client {
-    type Err = String;
-    /// `ID:SECRET[:SCOPE,SCOPE]`. The error never shows the text, for it holds a secret.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.splitn(3, ':');
-        match (parts.next(), parts.next(), parts.next()) {
-            (Some(id), Some(secret), scopes) if !id.is_empty() && !secret.is_empty() => Ok(Self {
-                id: id.to_owned(),
-                secret: Secret::new(secret),
-                scopes: scopes
-                    .unwrap_or_default()
-                    .split([',', ' '])
-                    .filter(|s| !s.is_empty())
-                    .map(str::to_owned)
-                    .collect(),
-                audiences: Vec::new(),
-            }),
-            _ => Err("write ID:SECRET or ID:SECRET:SCOPE,SCOPE".to_owned()),
-        }
-    }
+/// The address as a client on this machine would write it: one that means "all interfaces" cannot be dialled everywhere.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() { format!("localhost:{}", address.port()) } else { address.to_string() }
 }
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
-}
-
-/// Of a request, bytes.
-const MAX_BODY: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,10 @@ use super::{Failed, asked_to_stop, runtime, say, say_error};
 use crate::{
     app::{App, Settings as AppSettings},
     config::{self, Log, LogFormat},
-    issuer::{Issuer, Settings},
+    issuer::{
+        Issuer, Settings,
+        resource::{self, Requirements},
+    },
     telemetry,
 };
 
@@ -37,12 +40,13 @@ impl Demo {
     async fn show(self) -> Result<(), String> {
         let (idp, idp_address) = listen(IDP_PORT).await?;
         let (api, api_address) = listen(API_PORT).await?;
-        let settings = Settings::development(format!("http://{idp_address}"));
-        let issuer = tokio::task::spawn_blocking(|| Issuer::new(settings)).await.map_err(|e| e.to_string())?;
+        let issuer = tokio::task::spawn_blocking(move || Issuer::new(Settings::development(), idp_address));
+        let issuer = issuer.await.map_err(|e| e.to_string())?;
         let issuer = Arc::new(issuer.map_err(|e| e.to_string())?);
         let mut servers = JoinSet::new();
+        let api_router = resource::router(Arc::clone(&issuer), Requirements::development());
         servers.spawn(axum::serve(idp, issuer.router()).into_future());
-        servers.spawn(axum::serve(api, issuer.protected_api(Some("api:read"), None)).into_future());
+        servers.spawn(axum::serve(api, api_router).into_future());
 
         let toml = configuration(idp_address, api_address).await;
         let loaded = config::parse(&toml, "the demo's proxy.toml", Path::new("."), &config::System);

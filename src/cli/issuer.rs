@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use super::{Failed, asked_to_stop, runtime, say, say_error};
 use crate::{
     config::{Log, LogFormat},
-    issuer::{Algorithm, Client, Issuer as Server, Settings},
+    issuer::{self, Algorithm, Client, Issuer as Server, Settings},
     telemetry,
 };
 
@@ -22,7 +22,7 @@ pub(super) struct Issuer {
     /// Where it listens
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9100")]
     address: SocketAddr,
-    /// A client, ID:SECRET or ID:SECRET:SCOPE,SCOPE; may be repeated [default: demo:demo-secret:api:read,api:write]
+    /// A client, ID:SECRET (any scope) or ID:SECRET:SCOPE,SCOPE; may be repeated [default: demo:demo-secret:api:read,api:write]
     #[arg(long = "client", value_name = "CLIENT")]
     clients: Vec<Client>,
     /// How access tokens are made: RS256, ES256, HS256 or opaque
@@ -68,7 +68,8 @@ impl Issuer {
             .await
             .map_err(|error| failed(format!("cannot listen on {}: {error}", self.address)))?;
         let address = listener.local_addr().unwrap_or(self.address);
-        let mut settings = Settings::development(self.issuer.unwrap_or_else(|| format!("http://{address}")));
+        let mut settings = Settings::development();
+        settings.issuer = self.issuer;
         settings.algorithm = self.algorithm;
         settings.lifetime = Duration::from_secs(self.lifetime);
         settings.send_expires_in = !self.no_expires_in;
@@ -81,12 +82,13 @@ impl Issuer {
         say(&format!("token endpoint: http://{address}/oauth/token (or /api/v1/tenant/TENANT/oauth/token)"));
         say(&format!("metadata:       http://{address}/.well-known/oauth-authorization-server"));
         say(&format!("clients:        {}", clients.join(", ")));
-        let issuer = Arc::new(Server::new(settings).map_err(|error| failed(error.to_string()))?);
+        let issuer = tokio::task::spawn_blocking(move || Server::new(settings, address));
+        let issuer = issuer.await.map_err(|error| failed(error.to_string()))?;
+        let issuer = Arc::new(issuer.map_err(|error| failed(error.to_string()))?);
         let stop = async {
             asked_to_stop().await;
         };
-        axum::serve(listener, issuer.router())
-            .with_graceful_shutdown(stop)
+        issuer::serve(listener, issuer.router(), stop)
             .await
             .map_err(|error| failed(format!("the server ended: {error}")))
     }

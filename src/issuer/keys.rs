@@ -1,113 +1,130 @@
-//! The keys: made at start, gone with the process.
+//! The key that access tokens are signed with, and the random texts that nobody can guess.
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, decode, encode};
-use p256::{elliptic_curve::sec1::ToEncodedPoint, pkcs8::EncodePrivateKey};
-use rsa::{
-    pkcs1::EncodeRsaPrivateKey,
-    rand_core::{OsRng, RngCore},
-    traits::PublicKeyParts,
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{
+    DecodingKey, EncodingKey, Header, Validation,
+    errors::ErrorKind,
+    jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash},
 };
-use serde_json::{Value, json};
+use p256::pkcs8::EncodePrivateKey as _;
+use rand_core::{OsRng, RngCore as _};
+use rsa::pkcs1::EncodeRsaPrivateKey as _;
 
-use super::{Algorithm, Claims, IssuerError};
+use super::{
+    claims::{Claims, TokenProblem},
+    settings::{Algorithm, IssuerError},
+};
+use crate::secret::Secret;
 
-/// What tokens are signed and verified with.
-pub(super) struct Keys(Kind);
+/// Signs tokens and checks signatures, or does neither where tokens are opaque.
+pub(super) struct Keys(Option<Key>);
 
-enum Kind {
-    Signing { algorithm: jsonwebtoken::Algorithm, encoding: EncodingKey, decoding: DecodingKey, jwk: Option<Value> },
-    Opaque,
-}
-
-impl std::fmt::Debug for Keys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Keys([redacted])")
-    }
+struct Key {
+    header: Header,
+    sign: EncodingKey,
+    verify: DecodingKey,
+    validation: Validation,
+    /// The public half, if there is one.
+    public: Option<Jwk>,
 }
 
 impl Keys {
-    pub(super) fn generate(algorithm: Algorithm) -> Result<Self, IssuerError> {
-        let failed = |e: &dyn std::fmt::Display| IssuerError(e.to_string());
-        let kind = match algorithm {
-            Algorithm::Opaque => Kind::Opaque,
+    pub(super) fn new(algorithm: Algorithm, hs256_key: Option<&Secret>) -> Result<Self, IssuerError> {
+        match algorithm {
+            Algorithm::Opaque => Ok(Self(None)),
             Algorithm::Hs256 => {
-                let mut key = [0; 32];
-                OsRng.fill_bytes(&mut key);
-                Kind::Signing {
-                    algorithm: jsonwebtoken::Algorithm::HS256,
-                    encoding: EncodingKey::from_secret(&key),
-                    decoding: DecodingKey::from_secret(&key),
-                    jwk: None,
+                let random;
+                let bytes = match hs256_key {
+                    Some(key) => key.expose().as_bytes(),
+                    None => {
+                        random = Secret::new(random_text::<32>());
+                        random.expose().as_bytes()
+                    }
+                };
+                if bytes.len() < 32 {
+                    tracing::warn!(target: "lanyard::issuer", bytes = bytes.len(), "the key for hs256 is shorter than the 32 bytes of RFC 7518");
                 }
+                let (sign, verify) = (EncodingKey::from_secret(bytes), DecodingKey::from_secret(bytes));
+                Ok(Self(Some(Key::new(jsonwebtoken::Algorithm::HS256, sign, verify, None))))
             }
             Algorithm::Rs256 => {
-                let key = rsa::RsaPrivateKey::new(&mut OsRng, RSA_BITS).map_err(|e| failed(&e))?;
-                let der = key.to_pkcs1_der().map_err(|e| failed(&e))?;
-                let (n, e) = (text(&key.n().to_bytes_be()), text(&key.e().to_bytes_be()));
-                Kind::Signing {
-                    algorithm: jsonwebtoken::Algorithm::RS256,
-                    encoding: EncodingKey::from_rsa_der(der.as_bytes()),
-                    decoding: DecodingKey::from_rsa_components(&n, &e).map_err(|e| failed(&e))?,
-                    jwk: Some(json!({ "kty": "RSA", "use": "sig", "kid": KID, "alg": "RS256", "n": n, "e": e })),
-                }
+                let private = rsa::RsaPrivateKey::new(&mut OsRng, RSA_BITS).map_err(|e| IssuerError::Key(e.into()))?;
+                let der = private.to_pkcs1_der().map_err(|e| IssuerError::Key(e.into()))?;
+                Self::pair(jsonwebtoken::Algorithm::RS256, EncodingKey::from_rsa_der(der.as_bytes()))
             }
             Algorithm::Es256 => {
-                let key = p256::SecretKey::random(&mut OsRng);
-                let der = key.to_pkcs8_der().map_err(|e| failed(&e))?;
-                let point = key.public_key().to_encoded_point(false);
-                let coordinate = |c: Option<&p256::FieldBytes>| c.map(|c| text(c)).unwrap_or_default();
-                let (x, y) = (coordinate(point.x()), coordinate(point.y()));
-                Kind::Signing {
-                    algorithm: jsonwebtoken::Algorithm::ES256,
-                    encoding: EncodingKey::from_ec_der(der.as_bytes()),
-                    decoding: DecodingKey::from_ec_components(&x, &y).map_err(|e| failed(&e))?,
-                    jwk: Some(json!({
-                        "kty": "EC", "use": "sig", "kid": KID, "alg": "ES256", "crv": "P-256", "x": x, "y": y,
-                    })),
-                }
+                let private = p256::SecretKey::random(&mut OsRng);
+                let der = private.to_pkcs8_der().map_err(|e| IssuerError::Key(e.into()))?;
+                Self::pair(jsonwebtoken::Algorithm::ES256, EncodingKey::from_ec_der(der.as_bytes()))
             }
-        };
-        Ok(Self(kind))
+        }
     }
 
-    /// The token that says this; `None`: tokens are opaque.
-    pub(super) fn sign(&self, claims: &Claims) -> Option<Result<String, IssuerError>> {
-        let Kind::Signing { algorithm, encoding, .. } = &self.0 else { return None };
-        let header = Header { typ: Some("at+jwt".to_owned()), kid: Some(KID.to_owned()), ..Header::new(*algorithm) };
-        Some(encode(&header, claims, encoding).map_err(|e| IssuerError(e.to_string())))
+    fn pair(algorithm: jsonwebtoken::Algorithm, sign: EncodingKey) -> Result<Self, IssuerError> {
+        let mut public = Jwk::from_encoding_key(&sign, algorithm).map_err(|e| IssuerError::Key(e.into()))?;
+        let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(|e| IssuerError::Key(e.into()))?;
+        public.common.key_id = Some(kid);
+        public.common.public_key_use = Some(PublicKeyUse::Signature);
+        // Checking with what is published proves with every token that the published key is the right one.
+        let verify = DecodingKey::from_jwk(&public).map_err(|e| IssuerError::Key(e.into()))?;
+        Ok(Self(Some(Key::new(algorithm, sign, verify, Some(public)))))
     }
 
-    /// What a token says, if we signed it. Its expiry is not looked at.
-    pub(super) fn verify(&self, token: &str, issuer: &str) -> Option<Claims> {
-        let Kind::Signing { algorithm, decoding, .. } = &self.0 else { return None };
-        let mut validation = Validation::new(*algorithm);
+    /// The claims as a signed token; none where tokens are opaque.
+    pub(super) fn sign(&self, claims: &Claims) -> Option<Result<String, jsonwebtoken::errors::Error>> {
+        self.0.as_ref().map(|key| jsonwebtoken::encode(&key.header, claims, &key.sign))
+    }
+
+    /// The claims of a token that this key signed; none where tokens are opaque. Says nothing of issuer and time.
+    pub(super) fn verify(&self, token: &str) -> Option<Result<Claims, TokenProblem>> {
+        let key = self.0.as_ref()?;
+        Some(match jsonwebtoken::decode::<Claims>(token, &key.verify, &key.validation) {
+            Ok(data) if data.header.typ.as_deref() == Some(ACCESS_TOKEN_TYPE) => Ok(data.claims),
+            Ok(_) => Err(TokenProblem::Malformed),
+            Err(error) => Err(match error.kind() {
+                ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => TokenProblem::BadSignature,
+                _ => TokenProblem::Malformed,
+            }),
+        })
+    }
+
+    /// The public keys, for everybody.
+    pub(super) fn public(&self) -> JwkSet {
+        JwkSet { keys: self.0.iter().filter_map(|key| key.public.clone()).collect() }
+    }
+
+    /// The name of the algorithm of tokens that can be checked with the published keys.
+    pub(super) fn public_algorithm(&self) -> Option<&'static str> {
+        match self.0.as_ref()?.header.alg {
+            jsonwebtoken::Algorithm::RS256 => Some("RS256"),
+            jsonwebtoken::Algorithm::ES256 => Some("ES256"),
+            _ => None,
+        }
+    }
+}
+
+impl Key {
+    fn new(algorithm: jsonwebtoken::Algorithm, sign: EncodingKey, verify: DecodingKey, public: Option<Jwk>) -> Self {
+        let mut header = Header::new(algorithm);
+        header.typ = Some(ACCESS_TOKEN_TYPE.to_owned());
+        header.kid = public.as_ref().and_then(|jwk| jwk.common.key_id.clone()).or_else(|| Some("hs256".to_owned()));
+        // Signature and algorithm only: issuer, audience and time are checked the same way for opaque tokens.
+        let mut validation = Validation::new(algorithm);
+        validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_aud = false;
-        validation.set_issuer(&[issuer]);
-        decode(token, decoding, &validation).ok().map(|token| token.claims)
-    }
-
-    /// The public keys (RFC 7517).
-    pub(super) fn jwks(&self) -> Value {
-        let keys: Vec<&Value> = match &self.0 {
-            Kind::Signing { jwk, .. } => jwk.iter().collect(),
-            Kind::Opaque => Vec::new(),
-        };
-        json!({ "keys": keys })
+        Self { header, sign, verify, validation, public }
     }
 }
 
-/// 256 random bits as text.
-pub(super) fn random() -> String {
-    let mut bytes = [0; 32];
+/// `N` bytes from the system's random number generator, as text.
+pub(super) fn random_text<const N: usize>() -> String {
+    let mut bytes = [0; N];
     OsRng.fill_bytes(&mut bytes);
-    text(&bytes)
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn text(bytes: &[u8]) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
-}
+/// RFC 9068 section 2.1: an access token says that it is one.
+const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 
-const KID: &str = "oauth2-key-1";
 const RSA_BITS: usize = 2048;

@@ -1,101 +1,239 @@
-//! The token endpoint: client credentials (RFC 6749 4.4).
+//! `POST /oauth/token`: access tokens for client credentials, and for refresh tokens where they are given out.
+//!
+//! The order of checks is the order of the answers: what the request looks like, who asks, for which grant, for what.
 
 use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
-    body::Bytes,
-    extract::State,
-    http::HeaderMap,
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
 
 use super::{
-    Claims, Client, Issuer,
-    client_auth::{Params, authenticate},
-    error::{OAuthError, no_store},
-    keys, unix_now,
+    Issuer,
+    claims::{Audience, Claims},
+    client::{Client, is_scope_token},
+    client_auth::Credentials,
+    error::{Code, OAuthError, uncached},
+    keys::random_text,
+    ledger::Refresh,
+    parameters::Parameters,
+    tenant::Tenant,
 };
 
-pub(super) async fn grant(State(issuer): State<Arc<Issuer>>, headers: HeaderMap, body: Bytes) -> Response {
-    issuer.requests.fetch_add(1, Ordering::Relaxed);
-    let granted = authenticate(&issuer, &headers, &body)
-        .and_then(|(client, params)| issue(&issuer, client, &params).map(|answer| (client.id.clone(), answer)));
-    match granted {
-        Ok((client_id, answer)) => {
-            tracing::info!(client_id, "token issued");
-            no_store(&answer)
-        }
-        Err(error) => {
-            tracing::info!(error = error.code, description = error.description, "token refused");
-            error.into_response()
-        }
-    }
+pub(super) async fn token(State(issuer): State<Arc<Issuer>>, tenant: Tenant, request: Request) -> Response {
+    issuer.token_requests.fetch_add(1, Ordering::Relaxed);
+    let mut facts = Facts { client_id: "unknown".to_owned(), grant_type: "none" };
+    let result = answer(&issuer, &tenant, request, &mut facts).await;
+    tracing::info!(
+        target: "lanyard::issuer",
+        client_id = facts.client_id,
+        grant_type = facts.grant_type,
+        tenant = tenant.name(),
+        result = result.as_ref().map_or_else(|error| error.code.as_str(), |_| "issued"),
+        "token request"
+    );
+    result.map_or_else(IntoResponse::into_response, |body| uncached(&body))
 }
 
-fn issue(issuer: &Issuer, client: &Client, params: &Params) -> Result<serde_json::Value, OAuthError> {
-    match params.get("grant_type").map(String::as_str) {
-        Some("client_credentials") => {}
-        None | Some("") => return Err(OAuthError::invalid_request("Missing grant_type parameter")),
-        Some(_) => {
-            let description = "This server supports grant_type=client_credentials only";
-            return Err(OAuthError::new("unsupported_grant_type", description));
-        }
-    }
-    let scope = scope(client, params.get("scope").map_or("", String::as_str))?;
-    let audience = params.get("audience").or_else(|| params.get("resource"));
-    if let Some(audience) = audience
-        && !client.audiences.is_empty()
-        && !client.audiences.contains(audience)
-    {
-        let description = format!("This client may not ask for the audience {audience}");
-        return Err(OAuthError::new("invalid_target", description));
-    }
-    let settings = &issuer.settings;
-    let now = unix_now();
-    let claims = Claims {
-        iss: settings.issuer.clone(),
-        sub: client.id.clone(),
-        aud: audience.cloned().or_else(|| settings.default_audience.clone()),
-        exp: now + settings.lifetime.as_secs(),
-        iat: now,
-        jti: keys::random(),
-        scope,
-        client_id: client.id.clone(),
+/// What the log may say of a request. A client is named only if there is one of that name: any other text may be a
+/// secret in the wrong place.
+struct Facts {
+    client_id: String,
+    grant_type: &'static str,
+}
+
+async fn answer(issuer: &Issuer, tenant: &Tenant, request: Request, facts: &mut Facts) -> Result<Issued, OAuthError> {
+    let (headers, parameters) = Parameters::read(request).await?;
+    let grant_type = parameters.get("grant_type");
+    facts.grant_type = match grant_type {
+        None => "none",
+        Some(CLIENT_CREDENTIALS) => CLIENT_CREDENTIALS,
+        Some(REFRESH_TOKEN) => REFRESH_TOKEN,
+        Some(_) => "other",
     };
-    let access_token = match issuer.keys.sign(&claims) {
-        Some(signed) => signed.map_err(|e| OAuthError::new("server_error", e.to_string()))?,
-        None => {
-            let token = keys::random();
-            let mut issued = issuer.issued();
-            issued.opaque.retain(|_, claims| claims.exp > now);
-            issued.opaque.insert(token.clone(), claims.clone());
+    let grant_type = parameters.require("grant_type").map(str::to_owned)?;
+    let credentials = Credentials::from_request(&headers, &parameters)?;
+    if let Some(known) = issuer.clients.get(&credentials.id) {
+        facts.client_id.clone_from(&known.id);
+    }
+    let client = issuer.clients.authenticate(&credentials)?;
+    let grant = match grant_type.as_str() {
+        CLIENT_CREDENTIALS => Grant {
+            scope: client_scope(client, parameters.get("scope"))?,
+            aud: audience(issuer, client, tenant, &parameters)?,
+            refreshable: None,
+        },
+        REFRESH_TOKEN if issuer.send_refresh_token => redeem(issuer, client, tenant, &parameters)?,
+        other => {
+            let known: String = other.chars().take(60).collect();
+            let supported = issuer.grant_types().join(", ");
+            let text = format!("Grant type '{known}' is not supported; supported: {supported}");
+            return Err(OAuthError::new(Code::UnsupportedGrantType, text));
+        }
+    };
+    issuer.issue(client, tenant, grant)
+}
+
+/// What a token will be good for.
+struct Grant {
+    scope: Option<String>,
+    aud: Audience,
+    /// The scope of the next refresh token, where that is another: narrowing the access token does not narrow it.
+    refreshable: Option<Option<String>>,
+}
+
+impl Issuer {
+    pub(super) fn grant_types(&self) -> &'static [&'static str] {
+        if self.send_refresh_token { &[CLIENT_CREDENTIALS, REFRESH_TOKEN] } else { &[CLIENT_CREDENTIALS] }
+    }
+
+    fn issue(&self, client: &Client, tenant: &Tenant, grant: Grant) -> Result<Issued, OAuthError> {
+        let now = self.now();
+        let lifetime = self.lifetime.as_secs();
+        let claims = Claims {
+            iss: self.identifier_of(tenant),
+            sub: client.id.clone(),
+            client_id: client.id.clone(),
+            aud: grant.aud,
+            exp: now.saturating_add(lifetime),
+            iat: now,
+            jti: random_text::<16>(),
+            scope: grant.scope,
+        };
+        let access_token = match self.keys.sign(&claims) {
+            Some(signed) => signed.map_err(|error| {
+                tracing::error!(target: "lanyard::issuer", %error, "cannot sign a token");
+                OAuthError::new(Code::ServerError, "The token could not be signed")
+            })?,
+            None => {
+                let token = random_text::<32>();
+                self.ledger().remember(&token, claims.clone(), now);
+                token
+            }
+        };
+        self.tokens_issued.fetch_add(1, Ordering::Relaxed);
+        let refresh_token = self.send_refresh_token.then(|| {
+            let token = random_text::<32>();
+            let refresh = Refresh {
+                iss: claims.iss,
+                client_id: claims.client_id,
+                scope: grant.refreshable.unwrap_or_else(|| claims.scope.clone()),
+                aud: claims.aud,
+                exp: now.saturating_add(REFRESH_LIFETIME),
+            };
+            self.ledger().remember_refresh(&token, refresh, now);
             token
-        }
-    };
-    let mut answer = serde_json::Map::from_iter([
-        ("access_token".to_owned(), json!(access_token)),
-        ("token_type".to_owned(), json!("Bearer")),
-        ("scope".to_owned(), json!(claims.scope)),
-    ]);
-    if settings.send_expires_in {
-        answer.insert("expires_in".to_owned(), json!(settings.lifetime.as_secs()));
+        });
+        Ok(Issued {
+            access_token,
+            token_type: "Bearer",
+            expires_in: self.send_expires_in.then_some(lifetime),
+            scope: claims.scope,
+            refresh_token,
+        })
     }
-    Ok(answer.into())
 }
 
-/// The scopes that are granted: those asked for, if the client may have them all; without any, all of its own.
-fn scope(client: &Client, asked: &str) -> Result<String, OAuthError> {
-    let asked: Vec<&str> = asked.split(' ').filter(|word| !word.is_empty()).collect();
-    if asked.is_empty() {
-        return Ok(client.scopes.join(" "));
-    }
-    match asked.iter().find(|word| !client.scopes.iter().any(|scope| scope == *word)) {
-        Some(foreign) => {
-            let description =
-                format!("This client may not have the scope {foreign}; it may have: {}", client.scopes.join(" "));
-            Err(OAuthError::new("invalid_scope", description))
+/// The answer to a token request (RFC 6749 section 5.1). What is `None` is left out.
+#[derive(Serialize)]
+struct Issued {
+    access_token: String,
+    token_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_in: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+}
+
+/// The scope of a new token: what is asked for, if the client may have it; else all that it may have.
+fn client_scope(client: &Client, asked: Option<&str>) -> Result<Option<String>, OAuthError> {
+    match asked {
+        None if client.scopes.is_empty() => Ok(None),
+        None => Ok(Some(client.scopes.join(" "))),
+        Some(asked) => {
+            let may_have = |scope: &str| client.scopes.is_empty() || client.scopes.iter().any(|one| one == scope);
+            checked_scope(asked, may_have).map(Some)
         }
-        None => Ok(asked.join(" ")),
     }
 }
+
+/// The scopes in `asked`, each once, if all of them are allowed.
+fn checked_scope(asked: &str, allowed: impl Fn(&str) -> bool) -> Result<String, OAuthError> {
+    let mut scopes: Vec<&str> = Vec::new();
+    for scope in asked.split(' ').filter(|scope| !scope.is_empty()) {
+        if !is_scope_token(scope) {
+            return Err(OAuthError::new(Code::InvalidScope, "Malformed scope: expected names separated by spaces"));
+        }
+        if !allowed(scope) {
+            let text =
+                format!("Scope '{}' is not allowed for this client", scope.chars().take(100).collect::<String>());
+            return Err(OAuthError::new(Code::InvalidScope, text));
+        }
+        if !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    if scopes.is_empty() {
+        return Err(OAuthError::new(Code::InvalidScope, "Malformed scope: expected names separated by spaces"));
+    }
+    Ok(scopes.join(" "))
+}
+
+/// `aud` of a new token: all that `audience` and `resource` name, if the client may name it.
+fn audience(
+    issuer: &Issuer,
+    client: &Client,
+    tenant: &Tenant,
+    parameters: &Parameters,
+) -> Result<Audience, OAuthError> {
+    let mut audiences: Vec<String> = Vec::new();
+    for resource in parameters.resources() {
+        if url::Url::parse(resource).is_err() || resource.contains('#') {
+            let text = "resource must be an absolute URI without a fragment (RFC 8707 section 2)";
+            return Err(OAuthError::new(Code::InvalidTarget, text));
+        }
+    }
+    for asked in parameters.get("audience").into_iter().chain(parameters.resources().iter().map(String::as_str)) {
+        if !client.audiences.is_empty() && !client.audiences.iter().any(|one| one == asked) {
+            let text =
+                format!("Audience '{}' is not allowed for this client", asked.chars().take(200).collect::<String>());
+            return Err(OAuthError::new(Code::InvalidTarget, text));
+        }
+        if !audiences.iter().any(|one| one == asked) {
+            audiences.push(asked.to_owned());
+        }
+    }
+    if audiences.is_empty() {
+        audiences.push(issuer.default_audience.clone().unwrap_or_else(|| issuer.identifier_of(tenant)));
+    }
+    Ok(audiences.into())
+}
+
+/// Takes a refresh token for what it is good for. It is used up by that (RFC 9700 section 4.14).
+fn redeem(issuer: &Issuer, client: &Client, tenant: &Tenant, parameters: &Parameters) -> Result<Grant, OAuthError> {
+    let invalid = || OAuthError::new(Code::InvalidGrant, "Refresh token is unknown, expired, revoked or already used");
+    let token = parameters.require(REFRESH_TOKEN)?;
+    let known = issuer.ledger().refresh(token, issuer.now());
+    let refresh = known
+        .filter(|refresh| refresh.client_id == client.id && refresh.iss == issuer.identifier_of(tenant))
+        .ok_or_else(invalid)?;
+    let granted = refresh.scope.as_deref().unwrap_or_default();
+    let scope = match parameters.get("scope") {
+        None => refresh.scope.clone(),
+        Some(asked) => Some(checked_scope(asked, |scope| granted.split(' ').any(|one| one == scope))?),
+    };
+    if !issuer.ledger().forget_refresh(token) {
+        return Err(invalid());
+    }
+    Ok(Grant { scope, aud: refresh.aud, refreshable: Some(refresh.scope) })
+}
+
+const CLIENT_CREDENTIALS: &str = "client_credentials";
+const REFRESH_TOKEN: &str = "refresh_token";
+
+/// How long an unused refresh token is good for, in seconds: a day.
+const REFRESH_LIFETIME: u64 = 24 * 3600;

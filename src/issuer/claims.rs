@@ -1,0 +1,95 @@
+//! What an access token says, whether it is a JWT or opaque, and whether it is still true.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Issuer, tenant};
+
+/// The claims of an access token (RFC 9068 section 2.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claims {
+    pub(super) iss: String,
+    pub(super) sub: String,
+    pub(super) client_id: String,
+    pub(super) aud: Audience,
+    pub(super) exp: u64,
+    pub(super) iat: u64,
+    pub(super) jti: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) scope: Option<String>,
+}
+
+impl Claims {
+    pub(super) fn has_scope(&self, wanted: &str) -> bool {
+        self.scope.as_deref().unwrap_or_default().split(' ').any(|scope| scope == wanted)
+    }
+}
+
+/// RFC 7519 section 4.1.3: a single audience may be a plain string, which more verifiers understand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Audience {
+    pub(super) fn contains(&self, wanted: &str) -> bool {
+        match self {
+            Self::One(one) => one == wanted,
+            Self::Many(many) => many.iter().any(|one| one == wanted),
+        }
+    }
+}
+
+impl From<Vec<String>> for Audience {
+    fn from(mut audiences: Vec<String>) -> Self {
+        match audiences.pop() {
+            Some(only) if audiences.is_empty() => Self::One(only),
+            last => Self::Many(audiences.into_iter().chain(last).collect()),
+        }
+    }
+}
+
+/// Why a token is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TokenProblem {
+    #[error("Token is malformed")]
+    Malformed,
+    #[error("Token signature is not valid")]
+    BadSignature,
+    #[error("Token is unknown")]
+    Unknown,
+    #[error("Token is from another issuer")]
+    OtherIssuer,
+    #[error("Token has been revoked")]
+    Revoked,
+    #[error("Token has expired")]
+    Expired,
+}
+
+impl Issuer {
+    /// What the token says, if it is one of this server's and still good.
+    pub(super) fn verify(&self, token: &str) -> Result<Claims, TokenProblem> {
+        let now = self.now();
+        let claims = match self.keys.verify(token) {
+            Some(claims) => claims?,
+            None => self.ledger().opaque(token).ok_or(TokenProblem::Unknown)?,
+        };
+        if !self.is_own(&claims.iss) {
+            return Err(TokenProblem::OtherIssuer);
+        }
+        if self.ledger().is_revoked(&claims.jti) {
+            return Err(TokenProblem::Revoked);
+        }
+        if now >= claims.exp {
+            return Err(TokenProblem::Expired);
+        }
+        Ok(claims)
+    }
+
+    /// Whether the identifier is this server's, or that of one of its tenants.
+    fn is_own(&self, iss: &str) -> bool {
+        let tenant = |rest: &str| rest.strip_prefix(tenant::PREFIX).is_some_and(tenant::is_name);
+        iss == self.identifier || iss.strip_prefix(self.base()).is_some_and(tenant)
+    }
+}
