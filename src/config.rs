@@ -218,7 +218,7 @@ pub struct Profile {
     pub token_wait: Duration,
     /// `idle_after` (never): a profile unused for so long stops refreshing.
     pub idle_after: Option<Duration>,
-    /// `retry_statuses` ([401]).
+    /// `retry_statuses` (401).
     pub retry_statuses: Vec<StatusCode>,
     /// `replay_limit` (64 KiB, the most there can be), bytes.
     pub replay_limit: usize,

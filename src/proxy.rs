@@ -181,8 +181,9 @@ impl ProxyHttp for Injector {
         context: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        // Nothing was sent yet: the next address may do.
-        error.set_retry(context.addresses.as_ref().is_some_and(|left| !left.is_empty()));
+        // Nothing was sent yet: another address may let us in. A bad certificate is told at once instead.
+        let more = context.addresses.as_ref().is_some_and(|left| !left.is_empty());
+        error.set_retry(more && !failure::is_tls(&error));
         error
     }
 

@@ -51,7 +51,7 @@ fn told(error: &Error, context: &Context, body_timeout: std::time::Duration) -> 
             format!("no connection to {to} within connect_timeout"),
             "check that it is up and that a firewall lets us through",
         ),
-        (ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError, _) => Refusal::new(
+        _ if is_tls(error) => Refusal::new(
             Code::UpstreamTls,
             format!("TLS with {to} failed: {}", causes(error)),
             "if its CA is private, set ca_file on the route; if its name differs, set server_name",
@@ -98,19 +98,28 @@ fn told(error: &Error, context: &Context, body_timeout: std::time::Duration) -> 
     })
 }
 
-/// The reasons below a connection error: the operating system's or rustls's words, which hold no request.
+/// Whether TLS with the upstream failed.
+pub(super) fn is_tls(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError)
+}
+
+/// The reason below a connection error: the operating system's or rustls's words, which hold no request. pingora's
+/// own texts name addresses and more; of them only the kind is told.
 fn causes(error: &Error) -> String {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.cause.as_deref().map(|cause| cause as _);
     let mut last = error.etype().as_str().to_owned();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.cause.as_deref().map(|cause| cause as _);
     while let Some(inner) = cause {
-        last = match inner.downcast_ref::<Error>() {
-            // pingora's own text can name addresses and more; its kind is enough.
-            Some(pingora) => pingora.etype().as_str().to_owned(),
-            None => inner.to_string(),
-        };
-        cause = match inner.downcast_ref::<Error>() {
-            Some(pingora) => pingora.cause.as_deref().map(|cause| cause as _),
-            None => inner.source(),
+        let pingora =
+            inner.downcast_ref::<Error>().or_else(|| inner.downcast_ref::<Box<Error>>().map(|boxed| &**boxed));
+        cause = match pingora {
+            Some(pingora) => {
+                pingora.etype().as_str().clone_into(&mut last);
+                pingora.cause.as_deref().map(|cause| cause as _)
+            }
+            None => {
+                last = inner.to_string();
+                inner.source()
+            }
         };
     }
     last

@@ -1,1 +1,106 @@
-//! To be written.
+//! Upstreams over TLS: private CAs, server names, HTTP/2 by ALPN, and connections that profiles do not share.
+
+use axum::http::Version;
+
+use super::support::*;
+
+fn route(upstream: &Upstream, host: &str, profile: &str, more: &str) -> String {
+    format!(
+        "[[routes]]\nhost = \"{host}\"\nprofile = \"{profile}\"\nupstream = \"https://localhost:{}\"\n{more}\n",
+        upstream.address.port()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_ca_is_trusted_where_the_route_says_so_and_alpn_decides_the_version() {
+    for (alpn, version) in [(&["http/1.1"][..], Version::HTTP_11), (&["h2", "http/1.1"], Version::HTTP_2)] {
+        let (idp, ca) = (Idp::start().await, Authority::new());
+        let upstream = Upstream::start_tls(ca.server(&["localhost"], alpn)).await;
+        let folder = Folder::new();
+        folder.write("ca.pem", ca.pem());
+        let config = format!(
+            "{}{}{}{}",
+            idp.profile("billing"),
+            route(&upstream, "good.test", "billing", "ca_file = \"ca.pem\""),
+            route(&upstream, "untrusted.test", "billing", ""),
+            route(&upstream, "misnamed.test", "billing", "ca_file = \"ca.pem\"\nserver_name = \"other.test\""),
+        );
+        let lanyard = Lanyard::start_in(folder, &config, &[]).await;
+        lanyard.ready().await;
+
+        let answer = get_via(lanyard.address(), "http://good.test/x").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let seen = upstream.seen.last();
+        assert_eq!(seen.version, version);
+        assert_eq!(seen.all("authorization"), [format!("Bearer {}", idp.last_token())]);
+        if version == Version::HTTP_11 {
+            assert_eq!(seen.all("host"), [format!("localhost:{}", upstream.address.port())]);
+        }
+        let answer = send(client(Some(lanyard.address())).post("http://good.test/x").body("12345")).await;
+        assert_eq!(answer.json()["length"], 5);
+
+        // A 401 is retried on either version.
+        upstream.seen.revoke(&idp.last_token());
+        let answer = send(client(Some(lanyard.address())).post("http://good.test/y").body("12345")).await;
+        assert_eq!((answer.status, answer.json()["length"].as_u64()), (200, Some(5)));
+        assert_eq!(idp.calls(), 2);
+
+        let before = upstream.seen.requests().len();
+        for host in ["untrusted.test", "misnamed.test"] {
+            let answer = get_via(lanyard.address(), &format!("http://{host}/x")).await;
+            assert_eq!((answer.status, answer.refusal()), (502, Some("upstream_tls")), "{host}: {}", answer.body);
+            assert!(answer.json()["hint"].as_str().unwrap().contains("ca_file"));
+        }
+        assert_eq!(upstream.seen.requests().len(), before, "the token was sent to a server that was not verified");
+        lanyard.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooled_connection_is_not_shared_by_profiles_or_tls_settings() {
+    let (idp, ca, other) = (Idp::start().await, Authority::new(), Authority::new());
+    for alpn in [&["http/1.1"][..], &["h2"]] {
+        let upstream = Upstream::start_tls(ca.server(&["localhost"], alpn)).await;
+        let folder = Folder::new();
+        folder.write("ca.pem", ca.pem());
+        folder.write("other.pem", other.pem());
+        let config = format!(
+            "{}{}{}{}{}",
+            idp.profile("a"),
+            idp.profile("b"),
+            route(&upstream, "a.test", "a", "ca_file = \"ca.pem\""),
+            route(&upstream, "b.test", "b", "ca_file = \"ca.pem\""),
+            route(&upstream, "wrong.test", "a", "ca_file = \"other.pem\""),
+        );
+        let lanyard = Lanyard::start_in(folder, &config, &[]).await;
+        lanyard.ready().await;
+        for _ in 0..5 {
+            assert_eq!(get_via(lanyard.address(), "http://a.test/").await.status, 200);
+        }
+        assert_eq!(upstream.seen.connections(), 1, "the same profile uses its connection again");
+        let answer = get_via(lanyard.address(), "http://wrong.test/").await;
+        assert_eq!(answer.refusal(), Some("upstream_tls"), "{}", answer.body);
+        let connections = upstream.seen.connections();
+        assert_eq!(get_via(lanyard.address(), "http://b.test/").await.status, 200);
+        assert_eq!(upstream.seen.connections(), connections + 1);
+        lanyard.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_does_not_begin_is_504_on_either_version() {
+    let (idp, ca) = (Idp::start().await, Authority::new());
+    for alpn in [&["http/1.1"][..], &["h2"]] {
+        let upstream = Upstream::start_tls(ca.server(&["localhost"], alpn)).await;
+        let folder = Folder::new();
+        folder.write("ca.pem", ca.pem());
+        let more = "ca_file = \"ca.pem\"\nresponse_timeout = \"500ms\"";
+        let config = format!("{}{}", idp.profile("a"), route(&upstream, "a.test", "a", more));
+        let lanyard = Lanyard::start_in(folder, &config, &[]).await;
+        lanyard.ready().await;
+        let answer = get_via(lanyard.address(), "http://a.test/slow/5000").await;
+        assert_eq!((answer.status, answer.refusal()), (504, Some("upstream_timeout")), "{}", answer.body);
+        assert_eq!(get_via(lanyard.address(), "http://a.test/slow/50").await.status, 200);
+        lanyard.finish().await;
+    }
+}
