@@ -32,6 +32,8 @@ struct State {
     script: Mutex<VecDeque<(Duration, Reply)>>,
     usual: Mutex<(Duration, Reply)>,
     requests: Mutex<Vec<String>>,
+    /// The only secret that is taken; any, if none is set.
+    secret: Mutex<Option<String>>,
 }
 
 /// What a call is answered with.
@@ -61,6 +63,7 @@ impl Idp {
             script: Mutex::default(),
             usual: Mutex::new((Duration::ZERO, Reply::Token(Some(3600)))),
             requests: Mutex::default(),
+            secret: Mutex::default(),
         };
         let idp = Self { address: listener.local_addr().unwrap(), state: Arc::new(state), task: Mutex::default() };
         idp.accept(listener);
@@ -97,6 +100,11 @@ impl Idp {
     /// The next call is answered so; several queue up.
     pub fn next(&self, delay: Duration, reply: Reply) {
         self.state.script.lock().unwrap().push_back((delay, reply));
+    }
+
+    /// From now on other secrets are refused with `invalid_client`; `None`: any is taken.
+    pub fn accept_secret(&self, secret: Option<&str>) {
+        *self.state.secret.lock().unwrap() = secret.map(str::to_owned);
     }
 
     /// How many calls there were.
@@ -151,9 +159,14 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     loop {
         let Some(request) = read_request(&mut stream).await? else { return Ok(()) };
         state.calls.fetch_add(1, Ordering::SeqCst);
+        let known = state.secret.lock().unwrap().as_ref().is_none_or(|secret| authenticates(&request, secret));
         state.requests.lock().unwrap().push(request);
         let next = state.script.lock().unwrap().pop_front();
-        let (delay, reply) = next.unwrap_or_else(|| state.usual.lock().unwrap().clone());
+        let (delay, mut reply) = next.unwrap_or_else(|| state.usual.lock().unwrap().clone());
+        if !known {
+            let body = "{\"error\":\"invalid_client\",\"error_description\":\"Client authentication failed\"}";
+            reply = Reply::Json(401, "WWW-Authenticate: Basic\r\n", body.to_owned());
+        }
         tokio::time::sleep(delay).await;
         match reply {
             Reply::Token(lifetime) => {
@@ -176,6 +189,13 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
             Reply::Close => return Ok(()),
         }
     }
+}
+
+/// Whether a request has this secret, by HTTP Basic or in its body.
+fn authenticates(request: &str, secret: &str) -> bool {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("client:{secret}")));
+    request.contains(&basic) || request.contains(&format!("client_secret={secret}"))
 }
 
 fn answer(status: u16, headers: &str, body: &str) -> String {

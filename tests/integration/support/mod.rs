@@ -41,7 +41,7 @@ impl Drop for Folder {
 }
 
 /// Waits until `done`, looking every few milliseconds, for at most 10 s.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) {
+pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     while !done().await {
         assert!(tokio::time::Instant::now() < deadline, "not within 10 s: {what}");
