@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinHandle,
 };
 
@@ -23,6 +23,8 @@ pub struct Idp {
     address: SocketAddr,
     state: Arc<State>,
     task: Mutex<Option<JoinHandle<()>>>,
+    /// Bound and not listening while it is down: nobody else gets the port.
+    held: Mutex<Option<TcpSocket>>,
 }
 
 struct State {
@@ -65,7 +67,12 @@ impl Idp {
             requests: Mutex::default(),
             secret: Mutex::default(),
         };
-        let idp = Self { address: listener.local_addr().unwrap(), state: Arc::new(state), task: Mutex::default() };
+        let idp = Self {
+            address: listener.local_addr().unwrap(),
+            state: Arc::new(state),
+            task: Mutex::default(),
+            held: Mutex::default(),
+        };
         idp.accept(listener);
         idp
     }
@@ -129,12 +136,16 @@ impl Idp {
             task.abort();
             drop(task.await);
         }
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        *self.held.lock().unwrap() = Some(socket);
     }
 
     /// On the same port again.
     pub async fn up(&self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
-        self.accept(listener);
+        let socket = self.held.lock().unwrap().take().expect("it was down");
+        self.accept(socket.listen(1024).unwrap());
     }
 
     /// A profile in TOML that uses it.
