@@ -98,7 +98,7 @@ impl Issuer {
     }
 
     /// All endpoints of the server.
-    pub fn router(self: Arc<Self>) -> Router {
+    pub fn router(self: &Arc<Self>) -> Router {
         let endpoints = || {
             Router::new()
                 .route("/oauth/token", post(token::token))
@@ -118,7 +118,7 @@ impl Issuer {
             .route("/.well-known/openid-configuration/api/v1/tenant/{tenant}", get(metadata::openid))
             .method_not_allowed_fallback(async || OAuthError::method_not_allowed())
             .fallback(async |uri: Uri| OAuthError::no_such_endpoint(uri.path()))
-            .with_state(self)
+            .with_state(Arc::clone(self))
     }
 
     /// The issuer identifier: the base URL of the endpoints, and `iss` of tokens that belong to no tenant.

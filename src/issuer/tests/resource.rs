@@ -124,7 +124,8 @@ async fn the_audience_must_match_where_one_is_required() {
     let server = Server::development();
     let requirements = Requirements { audience: Some("billing".to_owned()), ..Requirements::default() };
     let api = super::super::resource::router(Arc::clone(&server.issuer), requirements);
-    let strict = Server { router: api, issuer: Arc::clone(&server.issuer), seconds: Arc::clone(&server.seconds) };
+    let strict =
+        Server { address: listen(api), issuer: Arc::clone(&server.issuer), seconds: Arc::clone(&server.seconds) };
     for (parameters, status) in [("", 401), ("audience=other", 401), ("audience=billing", 200)] {
         let token = server.ask(parameters).await.text("access_token");
         let answer = call(&strict, "POST", "/", &[&format!("Bearer {token}")]).await;
