@@ -121,6 +121,18 @@ impl Issuer {
             .with_state(Arc::clone(self))
     }
 
+    /// A protected API for tokens of this server that asks the same of every method: this scope, this audience.
+    /// [`resource::router`] can ask for more.
+    pub fn protected_api(self: &Arc<Self>, required_scope: Option<&str>, audience: Option<&str>) -> Router {
+        let scope = required_scope.map(str::to_owned);
+        let requirements = resource::Requirements {
+            audience: audience.map(str::to_owned),
+            read_scope: scope.clone(),
+            write_scope: scope,
+        };
+        resource::router(Arc::clone(self), requirements)
+    }
+
     /// The issuer identifier: the base URL of the endpoints, and `iss` of tokens that belong to no tenant.
     pub fn identifier(&self) -> &str {
         &self.identifier
