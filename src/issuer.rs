@@ -98,7 +98,7 @@ impl Issuer {
     }
 
     /// All endpoints of the server.
-    pub fn router(self: Arc<Self>) -> Router {
+    pub fn router(self: &Arc<Self>) -> Router {
         let endpoints = || {
             Router::new()
                 .route("/oauth/token", post(token::token))
@@ -118,7 +118,19 @@ impl Issuer {
             .route("/.well-known/openid-configuration/api/v1/tenant/{tenant}", get(metadata::openid))
             .method_not_allowed_fallback(async || OAuthError::method_not_allowed())
             .fallback(async |uri: Uri| OAuthError::no_such_endpoint(uri.path()))
-            .with_state(self)
+            .with_state(Arc::clone(self))
+    }
+
+    /// A protected API for tokens of this server that asks the same of every method: this scope, this audience.
+    /// [`resource::router`] can ask for more.
+    pub fn protected_api(self: &Arc<Self>, required_scope: Option<&str>, audience: Option<&str>) -> Router {
+        let scope = required_scope.map(str::to_owned);
+        let requirements = resource::Requirements {
+            audience: audience.map(str::to_owned),
+            read_scope: scope.clone(),
+            write_scope: scope,
+        };
+        resource::router(Arc::clone(self), requirements)
     }
 
     /// The issuer identifier: the base URL of the endpoints, and `iss` of tokens that belong to no tenant.

@@ -71,6 +71,7 @@ async fn answer(State(resource): State<Arc<Resource>>, request: Request) -> Resp
     match result {
         Err(denial) => denial.into_response(),
         Ok(claims) => uncached(&json!({
+            "message": "Access granted",
             "sub": claims.sub,
             "scope": claims.scope.unwrap_or_default(),
             "client_id": claims.client_id,

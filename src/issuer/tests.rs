@@ -1,4 +1,4 @@
-//! The server from outside: requests into its router, answers out of it.
+//! The server from outside: requests to it and answers from it, over real sockets.
 
 mod client;
 mod lifecycle;
@@ -7,13 +7,10 @@ mod token;
 
 use std::sync::atomic::AtomicU64;
 
-use axum::{
-    body::{Body, to_bytes},
-    http::{HeaderMap, Request, StatusCode, header},
-};
+use axum::http::{HeaderMap, Request, StatusCode, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use reqwest::Body;
 use serde_json::Value;
-use tower::ServiceExt as _;
 
 use super::{resource::Requirements, *};
 use crate::secret::Secret;
@@ -21,7 +18,7 @@ use crate::secret::Secret;
 /// A server with its protected API, and a hand on its clock.
 struct Server {
     issuer: Arc<Issuer>,
-    router: Router,
+    address: SocketAddr,
     seconds: Arc<AtomicU64>,
 }
 
@@ -68,7 +65,7 @@ impl Server {
         let now = Arc::new(move || UNIX_EPOCH + Duration::from_secs(clock.load(Ordering::Relaxed)));
         let issuer = Arc::new(Issuer::with_clock(settings, ([127, 0, 0, 1], 8082).into(), now).unwrap());
         let api = super::resource::router(Arc::clone(&issuer), Requirements::development());
-        Self { router: api.merge(Arc::clone(&issuer).router()), issuer, seconds }
+        Self { address: listen(api.merge(issuer.router())), issuer, seconds }
     }
 
     fn development() -> Self {
@@ -80,14 +77,17 @@ impl Server {
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = to_bytes(body, usize::MAX).await.unwrap();
-        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+        let (mut parts, body) = request.into_parts();
+        parts.uri = format!("http://{}{}", self.address, parts.uri).parse().unwrap();
+        let request = reqwest::Request::try_from(Request::from_parts(parts, body)).unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let response = client.execute(request).await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        Answer { status, headers, text: response.text().await.unwrap() }
     }
 
     async fn get(&self, path: &str) -> Answer {
-        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+        self.send(Request::get(path).body(Body::from("")).unwrap()).await
     }
 
     async fn form(&self, path: &str, body: &str) -> Answer {
@@ -111,6 +111,17 @@ impl Server {
     async fn introspect(&self, token: &str) -> Answer {
         self.form("/oauth/introspect", &format!("{DEMO}&token={token}")).await
     }
+}
+
+/// Serves the router on a port of its own for as long as the test runs.
+fn listen(router: Router) -> SocketAddr {
+    crate::tls::install_provider();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    tokio::spawn(serve(listener, router, std::future::pending()));
+    address
 }
 
 fn form(path: &str) -> http::request::Builder {

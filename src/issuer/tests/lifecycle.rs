@@ -129,14 +129,13 @@ async fn the_log_tells_each_token_request_and_no_secret() {
 
 #[tokio::test]
 async fn it_serves_on_a_socket_until_it_is_told_to_stop() {
-    // Another test may have installed it before.
-    let _installed = rustls::crypto::ring::default_provider().install_default();
+    crate::tls::install_provider();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let settings = Settings { algorithm: Algorithm::Opaque, ..Settings::development() };
     let issuer = Arc::new(Issuer::new(settings, address).unwrap());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, Arc::clone(&issuer).router(), async move {
+    let server = tokio::spawn(serve(listener, issuer.router(), async move {
         stopped.await.unwrap();
     }));
     let client = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -1,5 +1,7 @@
 //! The protected API.
 
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::*;
 
 async fn call(server: &Server, method: &str, path: &str, authorization: &[&str]) -> Answer {
@@ -27,6 +29,7 @@ async fn a_good_token_is_let_in_and_not_shown() {
         for (method, path) in [("GET", PATH), ("POST", PATH), ("DELETE", "/resource"), ("PATCH", "/any/thing")] {
             let answer = call(&server, method, path, &[&format!("bearer {token}")]).await;
             assert_eq!(answer.status, 200, "{}", answer.text);
+            assert_eq!(answer.text("message"), "Access granted");
             assert_eq!(answer.text("sub"), "demo");
             assert_eq!(answer.text("client_id"), "demo");
             assert_eq!(answer.text("scope"), "api:read api:write");
@@ -75,6 +78,11 @@ async fn a_bad_token_is_told_why() {
     // An algorithm that the token chose itself: `{"alg":"none"}`.
     let payload = token.split('.').nth(1).unwrap();
     denied(&format!("eyJhbGciOiJub25lIn0.{payload}."), "Token is malformed").await;
+    // More scope than was given.
+    let forged: Vec<&str> = token.split('.').collect();
+    let claims = String::from_utf8(URL_SAFE_NO_PAD.decode(forged[1]).unwrap()).unwrap();
+    let claims = URL_SAFE_NO_PAD.encode(claims.replace("api:read", "api:root"));
+    denied(&format!("{}.{claims}.{}", forged[0], forged[2]), "Token signature is not valid").await;
     let hs256 = Server::with(|settings| settings.algorithm = Algorithm::Hs256);
     denied(&hs256.token().await, "Token signature is not valid").await;
 
@@ -124,13 +132,38 @@ async fn the_audience_must_match_where_one_is_required() {
     let server = Server::development();
     let requirements = Requirements { audience: Some("billing".to_owned()), ..Requirements::default() };
     let api = super::super::resource::router(Arc::clone(&server.issuer), requirements);
-    let strict = Server { router: api, issuer: Arc::clone(&server.issuer), seconds: Arc::clone(&server.seconds) };
+    let strict =
+        Server { address: listen(api), issuer: Arc::clone(&server.issuer), seconds: Arc::clone(&server.seconds) };
     for (parameters, status) in [("", 401), ("audience=other", 401), ("audience=billing", 200)] {
         let token = server.ask(parameters).await.text("access_token");
         let answer = call(&strict, "POST", "/", &[&format!("Bearer {token}")]).await;
         assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
         if status == 401 {
             is_denied(&answer, 401, "invalid_token", "Token is for another audience");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_plain_api_asks_the_same_of_every_method() {
+    let server = Server::development();
+    let api = server.issuer.protected_api(Some("api:write"), Some("billing"));
+    let plain =
+        Server { address: listen(api), issuer: Arc::clone(&server.issuer), seconds: Arc::clone(&server.seconds) };
+    let open = Server { address: listen(server.issuer.protected_api(None, None)), ..Server::development() };
+    for (parameters, code) in [
+        ("audience=billing&scope=api:write", None),
+        ("audience=billing&scope=api:read", Some((403, "insufficient_scope", "This needs the scope api:write"))),
+        ("audience=other&scope=api:write", Some((401, "invalid_token", "Token is for another audience"))),
+    ] {
+        let authorization = format!("Bearer {}", server.ask(parameters).await.text("access_token"));
+        for method in ["GET", "POST"] {
+            let answer = call(&plain, method, PATH, &[&authorization]).await;
+            match code {
+                Some((status, code, description)) => is_denied(&answer, status, code, description),
+                None => assert_eq!(answer.status, 200, "{}", answer.text),
+            }
+            assert_eq!(call(&open, method, PATH, &[&authorization]).await.status, 200);
         }
     }
 }

@@ -155,13 +155,21 @@ async fn a_malformed_request_is_told_what_is_wrong_with_it() {
     let plain = Request::post("/oauth/token").header(header::CONTENT_TYPE, "text/plain");
     let answer = server.send(plain.body(Body::from(DEMO)).unwrap()).await;
     answer.is_error(400, "invalid_request", "Content-Type must be");
-    let answer = server.send(Request::post("/oauth/token").body(Body::empty()).unwrap()).await;
+    let answer = server.send(Request::post("/oauth/token").body(Body::from("")).unwrap()).await;
     answer.is_error(400, "invalid_request", "Missing grant_type parameter");
     let in_url = server.form("/oauth/token?client_secret=demo-secret", "grant_type=client_credentials").await;
     in_url.is_error(400, "invalid_request", "never into the URL");
     let huge = server.ask(&"x".repeat(64 * 1024)).await;
     huge.is_error(413, "invalid_request", "larger than 64 KiB");
     assert_eq!(server.issuer.tokens_issued(), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_is_far_too_large_is_told_so() {
+    let server = Server::development();
+    for size in [65 * 1024, 1 << 20, 8 << 20] {
+        server.ask(&"x".repeat(size)).await.is_error(413, "invalid_request", "larger than 64 KiB");
+    }
 }
 
 #[tokio::test]
@@ -172,7 +180,7 @@ async fn a_wrong_method_is_told_the_right_one() {
     assert_eq!(answer.header(header::ALLOW), "POST");
     let answer = server.form("/.well-known/jwks.json", "").await;
     assert_eq!((answer.status.as_u16(), answer.header(header::ALLOW)), (405, "GET,HEAD"));
-    let alone = Server { router: Arc::clone(&server.issuer).router(), ..server };
+    let alone = Server { address: listen(server.issuer.router()), ..server };
     alone.get("/nowhere").await.is_error(404, "not_found", "No endpoint /nowhere");
 }
 
