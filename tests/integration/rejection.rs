@@ -55,7 +55,7 @@ async fn after_the_interval_there_is_one_more_call() {
     upstream.seen.refuse_all();
     let lanyard = Lanyard::start(&config(&idp, &upstream, "reject_interval = \"1s\"\n")).await;
     lanyard.ready().await;
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     eventually("three intervals", async || {
         assert_eq!(get_via(lanyard.address(), "http://api.test/").await.status, 401);
         idp.calls() >= 4

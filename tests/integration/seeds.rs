@@ -61,7 +61,7 @@ async fn tenant_server_client_credentials() {
     for (status, code, description, fix) in [
         (401, "invalid_client", "Client authentication failed", "client_secret"),
         (400, "invalid_request", "Missing grant_type parameter", "parameter"),
-        (400, "unsupported_grant_type", "Grant type not supported", "client_credentials"),
+        (400, "unsupported_grant_type", "Grant type not supported", "enable client credentials"),
         (400, "invalid_scope", "Scope not allowed", "scope"),
     ] {
         let (idp, upstream) = (Idp::start().await, Upstream::start().await);

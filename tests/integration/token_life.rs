@@ -1,8 +1,9 @@
 //! A token's life, seen from outside: one call for many who wait, no wait where none is needed, real expiry.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::time::Instant;
 
 use super::support::{idp::Reply, *};
 
