@@ -1,6 +1,6 @@
 //! Every way an upstream can fail has its code.
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
@@ -34,7 +34,13 @@ async fn every_failure_of_an_upstream_has_its_code() {
     .await;
     // Nobody listens there any more.
     let gone = ByHand::start(|_| async {}).await.route("gone.test", "p");
-    let tls = garbage.route("tls.test", "p").replace("http:", "https:");
+    let plain = ByHand::start(|mut stream| async move {
+        // Some of a ClientHello is enough to see that it is none of ours.
+        assert_eq!(stream.read_u8().await.unwrap(), 0x16);
+        drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await);
+    })
+    .await;
+    let tls = plain.route("tls.test", "p").replace("http:", "https:");
     let config = format!(
         "{}{}{}{}{}{gone}{tls}{}response_timeout = \"1s\"\n{}response_timeout = \"1s\"\n[[routes]]\nhost = \
          \"nowhere.test\"\nprofile = \"p\"\nupstream = \"http://does-not-exist.invalid\"\n",
