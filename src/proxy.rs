@@ -17,7 +17,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use pingora::{
     Error, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
@@ -158,6 +158,11 @@ impl ProxyHttp for Injector {
         answer: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<()> {
+        if is_interim(answer) {
+            // The one that counts is still due.
+            headers::clean_answer(answer);
+            return Ok(());
+        }
         context.stop_expecting();
         context.upstream_status = Some(answer.status.as_u16());
         if let Some(metrics) = context.metrics() {
@@ -167,7 +172,7 @@ impl ProxyHttp for Injector {
             return Err(again);
         }
         headers::clean_answer(answer);
-        if answer.status == 101 {
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             // An upgraded stream may be silent for as long as its ends like.
             session.set_read_timeout(None);
         }
@@ -232,7 +237,7 @@ impl ProxyHttp for Injector {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
         let body_timeout = context.snapshot.as_ref().map_or(Duration::ZERO, |s| s.config.limits.body_timeout);
-        let answered = session.response_written().is_some();
+        let answered = session.response_written().is_some_and(|answer| !is_interim(answer));
         if let Some(refusal) = failure::refusal(error, context, body_timeout) {
             if answered {
                 context.refusal = Some(refusal);
@@ -379,6 +384,11 @@ fn named(head: &RequestHeader) -> Named<'_> {
         request_target: head.raw_path(),
         host: head.headers.get(header::HOST).map(HeaderValue::as_bytes),
     }
+}
+
+/// Whether another answer follows this one (RFC 9110 15.2).
+fn is_interim(answer: &ResponseHeader) -> bool {
+    answer.status.is_informational() && answer.status != StatusCode::SWITCHING_PROTOCOLS
 }
 
 fn no_token(profile: &Profile, unavailable: &Unavailable) -> Refusal {

@@ -101,6 +101,10 @@ fn examine(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
         return Err(bad("the request line is not whole"));
     };
+    // pingora would cut it off in silence.
+    if target.contains('#') {
+        return Err(bad("the request target has a fragment").hinting("leave the part from '#' out"));
+    }
     let named = |name: &'static str| {
         request.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     };
@@ -116,8 +120,13 @@ fn examine(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
             rewritten: None,
         });
     }
+    let absolute = absolute_authority(target);
+    // pingora would refuse it without a word.
+    if absolute.is_none() && !target.starts_with('/') && target != "*" {
+        return Err(bad("the request target is neither a path nor a URL").hinting("send '/path' or 'http://host/path'"));
+    }
     let body = if named("upgrade").next().is_some() { Body::Open } else { body };
-    let rewritten = match absolute_authority(target) {
+    let rewritten = match absolute {
         Some(authority) => {
             split_authority(authority)
                 .map_err(|e| bad(format!("the target cannot be told: {e}")).hinting("send http://HOST[:PORT]/PATH"))?;

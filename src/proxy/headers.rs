@@ -27,17 +27,10 @@ pub fn rewrite(head: &mut RequestHeader, authority: &str, via: &HeaderValue, car
 /// Takes out what is meant for a proxy or for one connection only, and what `Connection` names as such. What `Upgrade`
 /// needs stays: pingora writes it anew for HTTP/1.1 and drops it for HTTP/2.
 fn strip_hop_by_hop(head: &mut RequestHeader) {
-    let named: Vec<HeaderName> = head
-        .headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .filter(|name| *name != header::UPGRADE && *name != header::HOST)
-        .collect();
-    for name in &named {
-        head.remove_header(name);
+    for name in &named_by_connection(&head.headers) {
+        if *name != header::HOST {
+            head.remove_header(name);
+        }
     }
     for name in [header::PROXY_AUTHORIZATION, header::TE, HeaderName::from_static("keep-alive")] {
         // `TE: trailers` is how a gRPC client says that it takes trailers.
@@ -48,6 +41,13 @@ fn strip_hop_by_hop(head: &mut RequestHeader) {
         }
     }
     head.remove_header("proxy-connection");
+}
+
+/// What `Connection` names as meant for this connection only (RFC 9110 7.6.1), but for what an upgrade needs.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let names = values.flat_map(|value| value.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok());
+    names.filter(|name| *name != header::UPGRADE).collect()
 }
 
 /// Removes every field of this name, and those that a CGI-like server would read as it (`Authorization_` is not one,
@@ -74,8 +74,8 @@ fn is_twin(other: &HeaderName, name: &HeaderName) -> bool {
 /// Whether a browser marks a request as coming from another site than the one it goes to (Fetch, section 3.2;
 /// Fetch Metadata). Such a request gets no credential unless the listener allows it.
 pub fn is_foreign(headers: &HeaderMap, target_host: &str) -> bool {
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    if matches!(site, Some(b"cross-site" | b"same-site")) {
+    let own_site = |site: &HeaderValue| matches!(site.as_bytes(), b"same-origin" | b"none");
+    if !headers.get_all("sec-fetch-site").iter().all(own_site) {
         return true;
     }
     headers.get_all(header::ORIGIN).iter().any(|origin| !origin_is(origin, headers.get(header::HOST), target_host))
@@ -92,9 +92,15 @@ fn origin_is(origin: &HeaderValue, host: Option<&HeaderValue>, target_host: &str
 }
 
 /// Takes out of an answer what was meant for the connection to us only (pingora leaves these).
-pub fn clean_answer(headers: &mut pingora::http::ResponseHeader) {
+pub fn clean_answer(answer: &mut pingora::http::ResponseHeader) {
+    for name in &named_by_connection(&answer.headers) {
+        // How the body ends is for pingora to write anew.
+        if !matches!(*name, header::TRANSFER_ENCODING | header::CONTENT_LENGTH) {
+            answer.remove_header(name);
+        }
+    }
     for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authentication-info"] {
-        headers.remove_header(name);
+        answer.remove_header(name);
     }
 }
 
@@ -175,6 +181,8 @@ mod tests {
             (&[("sec-fetch-site", "same-site")], true),
             (&[("sec-fetch-site", "same-origin")], false),
             (&[("sec-fetch-site", "none")], false),
+            (&[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")], true),
+            (&[("sec-fetch-site", "something-new")], true),
         ] {
             assert_eq!(is_foreign(&head(fields).headers, "api.example.com"), foreign, "{fields:?}");
         }

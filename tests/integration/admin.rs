@@ -156,7 +156,7 @@ async fn web_pages_are_kept_out_and_what_changes_wants_a_post() {
     let config = get(&url("config")).await.json();
     assert_eq!(config["profiles"]["billing"]["client_secret"], "[redacted]");
     assert_eq!(post(&url("quitquitquit"), "").await.status, 200);
-    assert_eq!(lanyard.exit_code().await, Some(0));
+    assert_eq!(lanyard.ended().await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,3 +79,97 @@ pub async fn raw(address: &str, bytes: impl AsRef<[u8]>) -> String {
 pub fn status_of(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
 }
+
+/// A raw answer's header field.
+pub fn field<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+    let head = answer.split("\r\n\r\n").next()?;
+    head.lines().skip(1).find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+/// Status and refusal code of a raw answer.
+pub fn verdict(answer: &str) -> (u16, &str) {
+    (status_of(answer), field(answer, "x-lanyard-error").unwrap_or(""))
+}
+
+/// A client's connection, by hand.
+pub struct Wire {
+    pub stream: TcpStream,
+    ahead: Vec<u8>,
+}
+
+impl Wire {
+    pub async fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, ahead: Vec::new() }
+    }
+
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Some more bytes, within 30 s; empty at the end.
+    pub async fn more(&mut self) -> Vec<u8> {
+        if !self.ahead.is_empty() {
+            return std::mem::take(&mut self.ahead);
+        }
+        let mut chunk = vec![0; 64 * 1024];
+        let read = self.stream.read(&mut chunk);
+        let read = tokio::time::timeout(Duration::from_secs(30), read).await.expect("bytes, or the end");
+        chunk.truncate(read.unwrap_or(0));
+        chunk
+    }
+
+    /// Everything up to and with `end`.
+    pub async fn until(&mut self, end: &str) -> String {
+        let mut bytes = Vec::new();
+        loop {
+            let at = bytes.windows(end.len()).position(|window| window == end.as_bytes());
+            if let Some(at) = at {
+                self.ahead = bytes.split_off(at + end.len());
+                return String::from_utf8_lossy(&bytes).into_owned();
+            }
+            let more = self.more().await;
+            assert!(!more.is_empty(), "closed before {end:?}: {:?}", String::from_utf8_lossy(&bytes));
+            bytes.extend(more);
+        }
+    }
+
+    /// Exactly so many bytes.
+    pub async fn exactly(&mut self, length: usize) -> String {
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            let more = self.more().await;
+            assert!(!more.is_empty(), "closed after {} of {length} bytes", bytes.len());
+            bytes.extend(more);
+        }
+        self.ahead = bytes.split_off(length);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// One answer with its body, which has a Content-Length or is chunked.
+    pub async fn answer(&mut self) -> String {
+        let head = self.until("\r\n\r\n").await;
+        let body = match field(&head, "content-length") {
+            Some(length) => self.exactly(length.parse().unwrap()).await,
+            None if field(&head, "transfer-encoding").is_some() => self.until("0\r\n\r\n").await,
+            None => String::new(),
+        };
+        head + &body
+    }
+
+    /// Waits for the other side to close, within 30 s, and gives what it sent before.
+    pub async fn closed(mut self) -> String {
+        let mut bytes = Vec::new();
+        loop {
+            let more = self.more().await;
+            if more.is_empty() {
+                return String::from_utf8_lossy(&bytes).into_owned();
+            }
+            bytes.extend(more);
+        }
+    }
+}

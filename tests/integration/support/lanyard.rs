@@ -153,11 +153,11 @@ impl Lanyard {
     /// Stops the process and returns its exit code.
     pub async fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");
-        self.exit_code().await
+        self.ended().await
     }
 
     /// Waits for the end of the process.
-    pub async fn exit_code(&mut self) -> Option<i32> {
+    pub async fn ended(&mut self) -> Option<i32> {
         tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await.expect("it stops").unwrap().code()
     }
 

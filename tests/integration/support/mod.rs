@@ -6,7 +6,13 @@ pub mod idp;
 pub mod lanyard;
 pub mod upstream;
 
-pub use self::{certs::Authority, http::*, idp::Idp, lanyard::Lanyard, upstream::Upstream};
+pub use self::{
+    certs::Authority,
+    http::*,
+    idp::Idp,
+    lanyard::Lanyard,
+    upstream::{ByHand, Upstream, read_head},
+};
 
 /// What every secret and token in a test begins with.
 pub const CANARY: &str = "canary-";

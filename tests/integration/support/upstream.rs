@@ -204,3 +204,60 @@ async fn echo(State(seen): State<Seen>, request: Request<Body>) -> Response {
     });
     ([(header::CONTENT_TYPE, "application/json")], told.to_string()).into_response()
 }
+
+/// A server that does with each connection what the test says. Ends when it is dropped.
+pub struct ByHand {
+    pub address: SocketAddr,
+    accepted: Arc<std::sync::atomic::AtomicU64>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl ByHand {
+    pub async fn start<F>(serve: impl Fn(tokio::net::TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let counter = Arc::clone(&accepted);
+        let mut connections = tokio::task::JoinSet::new();
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                connections.spawn(serve(stream));
+            }
+        });
+        Self { address, accepted, task }
+    }
+
+    /// How many connections were accepted.
+    pub fn connections(&self) -> u64 {
+        self.accepted.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    /// A route in TOML that leads a host here in clear text.
+    pub fn route(&self, host: &str, profile: &str) -> String {
+        format!("[[routes]]\nhost = \"{host}\"\nprofile = \"{profile}\"\nupstream = \"http://{}\"\n", self.address)
+    }
+}
+
+impl Drop for ByHand {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Reads a request's head; what comes after it may be in there too.
+pub async fn read_head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+    use tokio::io::AsyncReadExt;
+    let mut bytes = Vec::new();
+    while !bytes.windows(4).any(|window| window == b"\r\n\r\n") {
+        if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
