@@ -24,6 +24,8 @@ use crate::{
 pub struct Reloader {
     /// The file; `None`: the configuration was made by the process itself and cannot change.
     path: Option<PathBuf>,
+    /// What the process was started with: sockets and the log's format stay as it says.
+    started: Arc<Config>,
     current: Current,
     parts: Parts,
     log_level: Option<LevelHandle>,
@@ -45,7 +47,8 @@ pub struct Report {
 impl Reloader {
     /// Reloads from this file into this snapshot.
     pub fn new(path: Option<PathBuf>, current: Current, parts: Parts, log_level: Option<LevelHandle>) -> Self {
-        Self { path, current, parts, log_level, turn: Mutex::new(()) }
+        let started = Arc::clone(&current.load().config);
+        Self { path, started, current, parts, log_level, turn: Mutex::new(()) }
     }
 
     /// Loads the file and swaps, or reports every problem and changes nothing.
@@ -91,7 +94,7 @@ impl Reloader {
         }
         Ok(Report {
             generation,
-            needs_restart: needs_restart(&running.config, &config),
+            needs_restart: needs_restart(&self.started, &config),
             warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
         })
     }
@@ -195,15 +198,15 @@ async fn warm_up(running: &Snapshot, next: &Snapshot) {
 }
 
 /// What is fixed at start.
-fn needs_restart(running: &Config, next: &Config) -> Vec<&'static str> {
+fn needs_restart(started: &Config, next: &Config) -> Vec<&'static str> {
     let mut changed = Vec::new();
-    if running.listeners != next.listeners {
+    if started.listeners != next.listeners {
         changed.push("listeners");
     }
-    if running.admin != next.admin {
+    if started.admin != next.admin {
         changed.push("admin");
     }
-    if running.log.format != next.log.format {
+    if started.log.format != next.log.format {
         changed.push("log.format");
     }
     changed
