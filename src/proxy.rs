@@ -17,7 +17,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use pingora::{
     Error, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
@@ -96,6 +96,9 @@ impl ProxyHttp for Injector {
             session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
         }
         session.set_read_timeout(Some(limits.body_timeout));
+        // RFC 9110 15.2: an HTTP/1.0 client knows no interim answers.
+        let old = session.req_header().version == Version::HTTP_10;
+        session.set_ignore_info_resp(old);
         // A client that closes its sending side still wants its answer.
         session.set_abort_on_close(false);
         context.connection = connection(session);
@@ -159,7 +162,9 @@ impl ProxyHttp for Injector {
         context: &mut Context,
     ) -> Result<()> {
         if is_interim(answer) {
-            // The one that counts is still due.
+            // The one that counts is still due. pingora turns keep-alive off as it would for an answer that comes before
+            // the whole request.
+            context.keepalive = session.get_keepalive();
             headers::clean_answer(answer);
             return Ok(());
         }
@@ -175,6 +180,26 @@ impl ProxyHttp for Injector {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             // An upgraded stream may be silent for as long as its ends like.
             session.set_read_timeout(None);
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        answer: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        if !is_interim(answer)
+            && let Some(seconds) = context.keepalive.take()
+        {
+            session.set_keepalive(Some(seconds));
+        }
+        // HTTP/1.0 knows no chunks: there the body ends with the connection.
+        if session.req_header().version == Version::HTTP_10
+            && answer.remove_header(&header::TRANSFER_ENCODING).is_some()
+        {
+            session.set_keepalive(None);
         }
         Ok(())
     }

@@ -106,6 +106,8 @@ pub struct Context {
     pub retried: bool,
     /// Whether `response_timeout` ended it.
     pub answer_overdue: bool,
+    /// Keep-alive as it was before an interim answer, seconds.
+    pub keepalive: Option<u64>,
     /// What its upstream answered.
     pub upstream_status: Option<u16>,
     /// Why it was refused.
@@ -144,6 +146,7 @@ impl Context {
             addresses: None,
             retried: false,
             answer_overdue: false,
+            keepalive: None,
             upstream_status: None,
             refusal: None,
         }

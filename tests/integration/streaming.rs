@@ -105,6 +105,7 @@ async fn gigabytes_go_both_ways_in_constant_memory() {
     done.store(true, Ordering::SeqCst);
     watching.await.unwrap();
     let most = most.load(Ordering::SeqCst);
+    assert!(most > 0 || !cfg!(target_os = "linux"));
     assert!(most < 64 * 1024, "lanyard used {most} KiB");
     Arc::into_inner(lanyard).unwrap().finish().await;
 }
