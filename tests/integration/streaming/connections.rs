@@ -161,7 +161,9 @@ async fn a_client_may_wait_for_100_continue() {
     // An upstream that wants no body says so at once.
     upstream.seen.refuse_all();
     wire.send(&head).await;
-    assert_eq!(status_of(&wire.until("\r\n\r\n").await), 401);
+    let answer = wire.until("\r\n\r\n").await;
+    assert_eq!((status_of(&answer), field(&answer, "connection")), (401, Some("close")), "{answer}");
+    drop(wire);
     lanyard.finish().await;
 }
 
