@@ -104,3 +104,40 @@ async fn an_answer_that_does_not_begin_is_504_on_either_version() {
         lanyard.finish().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_name_says_which_certificate_is_right_and_the_authority_stays_the_targets() {
+    let (idp, ca) = (Idp::start().await, Authority::new());
+    for alpn in [&["http/1.1"][..], &["h2"]] {
+        let upstream = Upstream::start_tls(ca.server(&["inner.test"], alpn)).await;
+        let folder = Folder::new();
+        folder.write("ca.pem", ca.pem());
+        let config = format!(
+            "{}{}{}",
+            idp.profile("a"),
+            route(&upstream, "named.test", "a", "ca_file = \"ca.pem\"\nserver_name = \"inner.test\""),
+            route(&upstream, "plain.test", "a", "ca_file = \"ca.pem\""),
+        );
+        let lanyard = Lanyard::start_in(folder, &config, &[]).await;
+        lanyard.ready().await;
+        let head = "GET http://named.test/x?y HTTP/1.1\r\nHost: other.test\r\nConnection: close, x-hop\r\nX-Hop: 1\r\n\
+                    Keep-Alive: timeout=1\r\nTE: trailers\r\nUpgrade-Insecure-Requests: 1\r\n\r\n";
+        let answer = raw(lanyard.address(), head).await;
+        assert_eq!(status_of(&answer), 200, "{answer}");
+        let (seen, authority) = (upstream.seen.last(), format!("localhost:{}", upstream.address.port()));
+        assert_eq!((&*seen.path, seen.all("authorization").len()), ("/x?y", 1));
+        if seen.version == Version::HTTP_2 {
+            assert_eq!((seen.authority, seen.headers.get("host")), (Some(authority), None));
+        } else {
+            assert_eq!(seen.headers["host"].to_str().unwrap(), authority);
+        }
+        for name in ["x-hop", "keep-alive", "connection"] {
+            assert_eq!(seen.headers.get(name), None, "{name}");
+        }
+        let before = upstream.seen.requests().len();
+        let answer = get_via(lanyard.address(), "http://plain.test/").await;
+        assert_eq!(answer.refusal(), Some("upstream_tls"), "a connection for another name was used: {}", answer.body);
+        assert_eq!(upstream.seen.requests().len(), before);
+        lanyard.finish().await;
+    }
+}

@@ -51,6 +51,8 @@ pub struct Request1 {
     pub method: String,
     pub path: String,
     pub version: Version,
+    /// `:authority`, or that of an absolute URI.
+    pub authority: Option<String>,
     pub headers: HeaderMap,
 }
 
@@ -64,29 +66,19 @@ impl Request1 {
 impl Upstream {
     /// A plain one.
     pub async fn start() -> Self {
-        Self::serve(None, None).await
+        Self::serve(None).await
     }
 
     /// One that speaks TLS.
     pub async fn start_tls(tls: Arc<rustls::ServerConfig>) -> Self {
-        Self::serve(Some(tls), None).await
+        Self::serve(Some(tls)).await
     }
 
-    /// One with routes of the test's own.
-    pub async fn with_router(router: Router) -> Self {
-        Self::serve(None, Some(router)).await
-    }
-
-    /// TLS, with routes of the test's own.
-    pub async fn with_router_tls(tls: Arc<rustls::ServerConfig>, router: Router) -> Self {
-        Self::serve(Some(tls), Some(router)).await
-    }
-
-    async fn serve(tls: Option<Arc<rustls::ServerConfig>>, router: Option<Router>) -> Self {
+    async fn serve(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Seen::default();
-        let router = router.unwrap_or_else(|| Router::new().fallback(echo).with_state(seen.clone()));
+        let router = Router::new().fallback(echo).with_state(seen.clone());
         let counter = seen.clone();
         let mut connections = tokio::task::JoinSet::new();
         let task = tokio::spawn(async move {
@@ -172,6 +164,7 @@ async fn echo(State(seen): State<Seen>, request: Request<Body>) -> Response {
             method: parts.method.to_string(),
             path: path.clone(),
             version: parts.version,
+            authority: parts.uri.authority().map(ToString::to_string),
             headers: parts.headers.clone(),
         });
         inner.refuses_all
