@@ -96,9 +96,11 @@ async fn an_answer_that_breaks_off_is_not_passed_off_as_whole() {
     let config = format!("{}{}{}", idp.profile("p"), cut.route("cut.test", "p"), chunked.route("chunked.test", "p"));
     let lanyard = Lanyard::start(&config).await;
     for host in ["cut", "chunked"] {
-        let answer = client(Some(lanyard.address())).get(format!("http://{host}.test/")).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        assert!(answer.text().await.is_err(), "{host}: the client has to notice");
+        // The head may be gone with the rest: the client has to notice in either case.
+        if let Ok(answer) = client(Some(lanyard.address())).get(format!("http://{host}.test/")).send().await {
+            assert_eq!(answer.status(), 200);
+            assert!(answer.text().await.is_err(), "{host}");
+        }
     }
     no_connections(&lanyard).await;
     lanyard.finish().await;

@@ -1,7 +1,6 @@
 //! A token endpoint that does as it is told: counts, remembers, delays, and misbehaves on the wire.
 
 use std::{
-    collections::VecDeque,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -30,8 +29,6 @@ pub struct Idp {
 struct State {
     calls: AtomicU64,
     tokens: AtomicU64,
-    /// What it does next, one a call; when empty, `usual`.
-    script: Mutex<VecDeque<(Duration, Reply)>>,
     usual: Mutex<(Duration, Reply)>,
     requests: Mutex<Vec<String>>,
     /// The only secret that is taken; any, if none is set.
@@ -45,8 +42,6 @@ pub enum Reply {
     Token(Option<u64>),
     /// These bytes of JSON (or anything) with this status and extra header lines.
     Json(u16, &'static str, String),
-    /// These bytes, and then the connection is closed.
-    Raw(Vec<u8>),
     /// Nothing, and the connection stays open.
     Hang,
     /// Half a body, then nothing.
@@ -62,7 +57,6 @@ impl Idp {
         let state = State {
             calls: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
-            script: Mutex::default(),
             usual: Mutex::new((Duration::ZERO, Reply::Token(Some(3600)))),
             requests: Mutex::default(),
             secret: Mutex::default(),
@@ -102,11 +96,6 @@ impl Idp {
     /// From now on every call takes so long.
     pub fn delay(&self, delay: Duration) {
         self.state.usual.lock().unwrap().0 = delay;
-    }
-
-    /// The next call is answered so; several queue up.
-    pub fn next(&self, delay: Duration, reply: Reply) {
-        self.state.script.lock().unwrap().push_back((delay, reply));
     }
 
     /// From now on other secrets are refused with `invalid_client`; `None`: any is taken.
@@ -172,8 +161,7 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         state.calls.fetch_add(1, Ordering::SeqCst);
         let known = state.secret.lock().unwrap().as_ref().is_none_or(|secret| authenticates(&request, secret));
         state.requests.lock().unwrap().push(request);
-        let next = state.script.lock().unwrap().pop_front();
-        let (delay, mut reply) = next.unwrap_or_else(|| state.usual.lock().unwrap().clone());
+        let (delay, mut reply) = state.usual.lock().unwrap().clone();
         if !known {
             let body = "{\"error\":\"invalid_client\",\"error_description\":\"Client authentication failed\"}";
             reply = Reply::Json(401, "WWW-Authenticate: Basic\r\n", body.to_owned());
@@ -188,10 +176,6 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
                 stream.write_all(answer(200, "", &body).as_bytes()).await?;
             }
             Reply::Json(status, headers, body) => stream.write_all(answer(status, headers, &body).as_bytes()).await?,
-            Reply::Raw(bytes) => {
-                stream.write_all(&bytes).await?;
-                return stream.shutdown().await;
-            }
             Reply::Hang => std::future::pending().await,
             Reply::HalfBody => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"access_token\":").await?;
