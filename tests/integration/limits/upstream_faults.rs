@@ -96,11 +96,10 @@ async fn an_answer_that_breaks_off_is_not_passed_off_as_whole() {
     let config = format!("{}{}{}", idp.profile("p"), cut.route("cut.test", "p"), chunked.route("chunked.test", "p"));
     let lanyard = Lanyard::start(&config).await;
     for host in ["cut", "chunked"] {
-        // The head may be gone with the rest: the client has to notice in either case.
-        if let Ok(answer) = client(Some(lanyard.address())).get(format!("http://{host}.test/")).send().await {
-            assert_eq!(answer.status(), 200);
-            assert!(answer.text().await.is_err(), "{host}");
-        }
+        let request = client(Some(lanyard.address())).get(format!("http://{host}.test/"));
+        // How much got through by then is chance; that it was not all is not.
+        let whole = async { request.send().await?.error_for_status()?.text().await }.await;
+        assert!(whole.is_err(), "{host}: the client has to notice: {whole:?}");
     }
     no_connections(&lanyard).await;
     lanyard.finish().await;
