@@ -166,6 +166,7 @@ impl Check<'_, '_> {
                 }
             }
         }
+        methods.sort_by(|one, other| one.as_str().cmp(other.as_str()));
         methods
     }
 }
