@@ -391,11 +391,10 @@ pub fn parse(text: &str, file: &str, folder: &Path, environment: &dyn Environmen
     let mut reader = read::Reader::new(text, file);
     let tables = file::File::read(&mut reader);
     let config = resolve::config(&mut reader, tables, folder, environment);
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        reader.into_problems().into_iter().partition(|problem| problem.severity == Severity::Error);
+    let problems = reader.into_problems();
     match config {
-        Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
-        _ => Err(ConfigError(errors.into_iter().chain(warnings).collect())),
+        Some(config) => Ok(Loaded { config, warnings: problems }),
+        None => Err(ConfigError(problems)),
     }
 }
 
