@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::read::{At, Reader, SecretValue, Size, StringOrList, StringTable, dotted};
+use super::read::{At, Reader, SecretValue, Size, StringOrList, StringTable, dotted, kind};
 
 /// A table's struct, the list of its keys, and its reader.
 macro_rules! table {
@@ -160,7 +160,12 @@ impl File {
                 "listeners" | "routes" => {
                     let Some(list) = value.get_ref().as_array() else {
                         let at = reader.at((), name.to_owned(), &key.span());
-                        reader.error(&at, "a single table", format!("write {write}: there can be several"));
+                        let what = if value.get_ref().is_table() {
+                            "a single table".to_owned()
+                        } else {
+                            kind(value.get_ref())
+                        };
+                        reader.error(&at, what, format!("write {write}: there can be several"));
                         continue;
                     };
                     for (index, item) in list.iter().enumerate() {
@@ -199,4 +204,19 @@ impl File {
         }
         file
     }
+}
+
+/// Every key of every table, as the file has them.
+#[cfg(test)]
+pub(super) fn all_keys() -> Vec<&'static str> {
+    let tables = [
+        ListenerTable::KEYS,
+        AdminTable::KEYS,
+        ForwardTable::KEYS,
+        ProfileTable::KEYS,
+        RouteTable::KEYS,
+        LimitsTable::KEYS,
+        LogTable::KEYS,
+    ];
+    tables.concat().into_iter().map(toml_name).collect()
 }

@@ -307,7 +307,7 @@ fn found(value: &DeValue<'_>) -> String {
 }
 
 /// The type that was found, with its article.
-fn kind(value: &DeValue<'_>) -> String {
+pub(super) fn kind(value: &DeValue<'_>) -> String {
     let noun = value.type_str();
     let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     format!("{article} {noun}")
