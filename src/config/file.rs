@@ -10,7 +10,7 @@ use super::read::{At, Reader, SecretValue, Size, StringOrList, StringTable, dott
 macro_rules! table {
     ($(#[$doc:meta])* $name:ident { $(pub $key:ident: $type:ty,)+ }) => {
         $(#[$doc])*
-        #[derive(Debug, Default)]
+        #[derive(Default)]
         pub(super) struct $name {
             $(pub(super) $key: Option<At<$type>>,)+
         }
@@ -33,7 +33,7 @@ fn toml_name(key: &'static str) -> &'static str {
 }
 
 /// The whole file.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct File {
     pub(super) listeners: Vec<At<ListenerTable>>,
     pub(super) admin: AdminTable,
@@ -142,9 +142,9 @@ table! {
 }
 
 impl File {
-    /// Reads every table that is there.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let document = reader.document();
+    /// Reads every table that is there; `None` where the text is no TOML.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let document = reader.document()?;
         let known = ["listeners", "admin", "forward", "profiles", "routes", "limits", "log"];
         reader.unknown_keys(&document, "", &known);
         let mut file = Self::default();
@@ -202,7 +202,7 @@ impl File {
                 _ => {} // reported above
             }
         }
-        file
+        Some(file)
     }
 }
 

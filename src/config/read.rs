@@ -10,8 +10,8 @@ use toml::{
 use super::{Problem, Severity};
 use crate::secret::Secret;
 
-/// A value and where it stands.
-#[derive(Clone, Debug)]
+/// A value and where it stands. No `Debug`, here and in the form of the file: any of it may be a secret.
+#[derive(Clone)]
 pub(super) struct At<T> {
     pub(super) value: T,
     pub(super) key: String,
@@ -45,14 +45,15 @@ impl<'a> Reader<'a> {
         Self { text, file, line_ends, problems: Vec::new() }
     }
 
-    /// The text as TOML; what is not is a problem, and the rest is read all the same.
-    pub(super) fn document(&mut self) -> DeTable<'a> {
+    /// The text as TOML. `None` where it is none: what could still be read of it then may be the rest of a secret that
+    /// lost a quote, taken for a key, and what is missing may only be misread.
+    pub(super) fn document(&mut self) -> Option<DeTable<'a>> {
         let (document, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
             let line = error.span().map(|span| self.line(&span));
             self.push(Severity::Error, line, "", error.message(), "look at the TOML of this line (https://toml.io)");
         }
-        document.into_inner()
+        (!self.has_errors()).then(|| document.into_inner())
     }
 
     pub(super) fn error<T>(&mut self, at: &At<T>, what: impl Into<String>, hint: impl AsRef<str>) {
@@ -151,16 +152,16 @@ pub(super) trait Value: Sized {
 }
 
 /// A list of strings, or one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct StringOrList(pub(super) Vec<String>);
 /// A table of strings.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct StringTable(pub(super) Vec<(String, String)>);
 /// Bytes, written with their unit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size(pub(super) usize);
 /// Where a secret comes from, as written.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum SecretValue {
     File(String),
     Env(String),

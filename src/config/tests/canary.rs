@@ -144,7 +144,8 @@ fn a_slip_of_the_pen_shows_no_secret() {
 
 #[test]
 fn no_single_byte_taken_out_shows_a_secret() {
-    for place in 0..GOOD.len() {
+    // Without its '?' a query is a path like any other.
+    for place in (0..GOOD.len()).filter(|place| GOOD.as_bytes()[*place] != b'?') {
         let (before, after) = GOOD.split_at(place);
         let text = format!("{before}{}", after.get(1..).unwrap_or_default());
         // A canary that loses a letter is still one: its rest is looked for too.
