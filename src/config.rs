@@ -11,7 +11,7 @@ pub use error::{ConfigError, Problem, Severity};
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -76,8 +76,8 @@ pub enum ListenAddress {
     Unix(PathBuf),
 }
 
-impl std::fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
@@ -235,8 +235,8 @@ pub enum CredentialKind {
     OAuth2(Box<OAuth2>),
 }
 
-/// The OAuth2 keys of a profile.
-#[derive(Clone, Debug, PartialEq)]
+/// The OAuth2 keys of a profile. Its `Debug` shows neither parameters nor what of a URL may hold a secret.
+#[derive(Clone, PartialEq)]
 pub struct OAuth2 {
     /// `grant_type`.
     pub grant_type: GrantType,
@@ -266,6 +266,49 @@ pub struct OAuth2 {
     pub timeout: Duration,
     /// `egress_proxy`: an http proxy for the token request.
     pub egress_proxy: Option<Url>,
+}
+
+impl fmt::Debug for OAuth2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // All fields by name: a new one has to be thought about.
+        let Self {
+            grant_type,
+            token_endpoint,
+            token_endpoint_auth_method,
+            client_id,
+            client_secret,
+            scope,
+            audience,
+            resource,
+            params,
+            headers,
+            request_format,
+            ca_file,
+            timeout,
+            egress_proxy,
+        } = self;
+        f.debug_struct("OAuth2")
+            .field("grant_type", grant_type)
+            .field("token_endpoint", &without_secrets(token_endpoint))
+            .field("token_endpoint_auth_method", token_endpoint_auth_method)
+            .field("client_id", client_id)
+            .field("client_secret", client_secret)
+            .field("scope", scope)
+            .field("audience", audience)
+            .field("resource", resource)
+            .field("params", &params.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("headers", &headers.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("request_format", request_format)
+            .field("ca_file", ca_file)
+            .field("timeout", timeout)
+            .field("egress_proxy", &egress_proxy.as_ref().map(without_secrets))
+            .finish()
+    }
+}
+
+/// Scheme, host, port and path of a URL: no userinfo, no query.
+fn without_secrets(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
 /// `grant_type`.
@@ -390,12 +433,11 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 pub fn parse(text: &str, file: &str, folder: &Path, environment: &dyn Environment) -> Result<Loaded, ConfigError> {
     let mut reader = read::Reader::new(text, file);
     let tables = file::File::read(&mut reader);
-    let config = resolve::config(&mut reader, tables, folder, environment);
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        reader.into_problems().into_iter().partition(|problem| problem.severity == Severity::Error);
+    let config = tables.and_then(|tables| resolve::config(&mut reader, tables, folder, environment));
+    let problems = reader.into_problems();
     match config {
-        Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
-        _ => Err(ConfigError(errors.into_iter().chain(warnings).collect())),
+        Some(config) => Ok(Loaded { config, warnings: problems }),
+        None => Err(ConfigError(problems)),
     }
 }
 

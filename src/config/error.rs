@@ -45,7 +45,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Every problem of a configuration, errors and warnings.
+/// Every problem of a configuration, errors and warnings, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(pub Vec<Problem>);
 
@@ -70,9 +70,7 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut problems: Vec<&Problem> = self.0.iter().collect();
-        problems.sort_by_key(|problem| problem.line);
-        for problem in problems {
+        for problem in &self.0 {
             writeln!(f, "{problem}")?;
         }
         let count = self.errors().count();

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::read::{At, Reader, SecretValue, Size, StringOrList, StringTable, dotted};
+use super::read::{At, Reader, SecretValue, Size, StringOrList, StringTable, dotted, kind};
 
 /// A table's struct, the list of its keys, and its reader.
 macro_rules! table {
     ($(#[$doc:meta])* $name:ident { $(pub $key:ident: $type:ty,)+ }) => {
         $(#[$doc])*
-        #[derive(Debug, Default)]
+        #[derive(Default)]
         pub(super) struct $name {
             $(pub(super) $key: Option<At<$type>>,)+
         }
@@ -33,7 +33,7 @@ fn toml_name(key: &'static str) -> &'static str {
 }
 
 /// The whole file.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct File {
     pub(super) listeners: Vec<At<ListenerTable>>,
     pub(super) admin: AdminTable,
@@ -142,9 +142,9 @@ table! {
 }
 
 impl File {
-    /// Reads every table that is there.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let document = reader.document();
+    /// Reads every table that is there; `None` where the text is no TOML.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let document = reader.document()?;
         let known = ["listeners", "admin", "forward", "profiles", "routes", "limits", "log"];
         reader.unknown_keys(&document, "", &known);
         let mut file = Self::default();
@@ -160,7 +160,12 @@ impl File {
                 "listeners" | "routes" => {
                     let Some(list) = value.get_ref().as_array() else {
                         let at = reader.at((), name.to_owned(), &key.span());
-                        reader.error(&at, "a single table", format!("write {write}: there can be several"));
+                        let what = if value.get_ref().is_table() {
+                            "a single table".to_owned()
+                        } else {
+                            kind(value.get_ref())
+                        };
+                        reader.error(&at, what, format!("write {write}: there can be several"));
                         continue;
                     };
                     for (index, item) in list.iter().enumerate() {
@@ -197,6 +202,21 @@ impl File {
                 _ => {} // reported above
             }
         }
-        file
+        Some(file)
     }
+}
+
+/// Every key of every table, as the file has them.
+#[cfg(test)]
+pub(super) fn all_keys() -> Vec<&'static str> {
+    let tables = [
+        ListenerTable::KEYS,
+        AdminTable::KEYS,
+        ForwardTable::KEYS,
+        ProfileTable::KEYS,
+        RouteTable::KEYS,
+        LimitsTable::KEYS,
+        LogTable::KEYS,
+    ];
+    tables.concat().into_iter().map(toml_name).collect()
 }

@@ -10,44 +10,58 @@ use toml::{
 use super::{Problem, Severity};
 use crate::secret::Secret;
 
-/// A value and where it stands.
-#[derive(Clone, Debug)]
+/// A value and where it stands. No `Debug`, here and in the form of the file: any of it may be a secret.
+#[derive(Clone)]
 pub(super) struct At<T> {
     pub(super) value: T,
     pub(super) key: String,
     pub(super) line: usize,
 }
 
+impl<T> At<T> {
+    /// The place alone.
+    pub(super) fn place(&self) -> At<()> {
+        self.with(())
+    }
+
+    /// Another value at this place.
+    pub(super) fn with<U>(&self, value: U) -> At<U> {
+        At { value, key: self.key.clone(), line: self.line }
+    }
+}
+
 /// Collects the problems of one file.
-#[derive(Debug)]
 pub(super) struct Reader<'a> {
     text: &'a str,
     file: &'a str,
+    /// Where each line ends, bytes.
+    line_ends: Vec<usize>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(text: &'a str, file: &'a str) -> Self {
-        Self { text, file, problems: Vec::new() }
+    pub(super) fn new(text: &'a str, file: &'a str) -> Self {
+        let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(place, _)| place).collect();
+        Self { text, file, line_ends, problems: Vec::new() }
     }
 
-    /// The text as TOML; what is not is a problem, and the rest is read all the same.
-    pub(super) fn document(&mut self) -> DeTable<'a> {
+    /// The text as TOML. `None` where it is none: what could still be read of it then may be the rest of a secret that
+    /// lost a quote, taken for a key, and what is missing may only be misread.
+    pub(super) fn document(&mut self) -> Option<DeTable<'a>> {
         let (document, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
             let line = error.span().map(|span| self.line(&span));
             self.push(Severity::Error, line, "", error.message(), "look at the TOML of this line (https://toml.io)");
         }
-        document.into_inner()
+        (!self.has_errors()).then(|| document.into_inner())
     }
 
     pub(super) fn error<T>(&mut self, at: &At<T>, what: impl Into<String>, hint: impl AsRef<str>) {
         self.push(Severity::Error, Some(at.line), &at.key, &what.into(), hint.as_ref());
     }
 
-    /// Line 0 stands for no line in particular.
     pub(super) fn warning<T>(&mut self, at: &At<T>, what: impl Into<String>, hint: impl AsRef<str>) {
-        self.push(Severity::Warning, Some(at.line).filter(|line| *line > 0), &at.key, &what.into(), hint.as_ref());
+        self.push(Severity::Warning, Some(at.line), &at.key, &what.into(), hint.as_ref());
     }
 
     fn push(&mut self, severity: Severity, line: Option<usize>, key: &str, what: &str, hint: &str) {
@@ -65,13 +79,20 @@ impl<'a> Reader<'a> {
         self.problems.iter().any(|problem| problem.severity == Severity::Error)
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
+    /// Whether an error was reported for this key: it is there then, and not missing besides.
+    pub(super) fn is_wrong(&self, path: &str, name: &str) -> bool {
+        let key = dotted(path, name);
+        self.problems.iter().any(|problem| problem.severity == Severity::Error && problem.key == key)
+    }
+
+    /// In the order of the file.
+    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| problem.line);
         self.problems
     }
 
     fn line(&self, span: &Range<usize>) -> usize {
-        let before = self.text.as_bytes().get(..span.start.min(self.text.len())).unwrap_or_default();
-        1 + before.iter().filter(|byte| **byte == b'\n').count()
+        1 + self.line_ends.partition_point(|end| *end < span.start)
     }
 
     pub(super) fn at<T>(&self, value: T, key: String, span: &Range<usize>) -> At<T> {
@@ -131,16 +152,16 @@ pub(super) trait Value: Sized {
 }
 
 /// A list of strings, or one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct StringOrList(pub(super) Vec<String>);
 /// A table of strings.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct StringTable(pub(super) Vec<(String, String)>);
 /// Bytes, written with their unit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size(pub(super) usize);
 /// Where a secret comes from, as written.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum SecretValue {
     File(String),
     Env(String),
@@ -206,7 +227,7 @@ impl Value for StringTable {
                 let name = key.get_ref().as_ref();
                 String::read(item.get_ref())
                     .map(|v| (name.to_owned(), v))
-                    .map_err(|found| format!("{found} for {name}"))
+                    .map_err(|_| format!("{} for {name}", kind(item.get_ref())))
             })
             .collect::<Result<Vec<_>, _>>()?;
         pairs.sort();
@@ -215,7 +236,7 @@ impl Value for StringTable {
 }
 
 impl Value for Duration {
-    const EXPECTED: &'static str = "a duration with its unit: \"500ms\", \"30s\", \"5m\" or \"1h\"";
+    const EXPECTED: &'static str = "a duration with its unit: \"500ms\", \"30s\", \"5m\" or \"1h\", at most a year";
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         let text = value.as_str().ok_or_else(|| found(value))?;
         let (number, unit) = number_and_unit(text).ok_or_else(|| format!("the string {text:?}"))?;
@@ -253,13 +274,14 @@ impl Value for SecretValue {
         if let Some(text) = value.as_str() {
             return Ok(Self::Literal(Secret::new(text)));
         }
-        let table = value.as_table().ok_or_else(|| format!("{} {}", article(value.type_str()), value.type_str()))?;
+        let table = value.as_table().ok_or_else(|| kind(value))?;
         let mut entries = table.iter();
         let (Some((key, item)), None) = (entries.next(), entries.next()) else {
             return Err("a table that does not have exactly one of `file` and `env`".to_owned());
         };
         let text = item.get_ref().as_str().map(str::to_owned);
         match (key.get_ref().as_ref(), text) {
+            ("file" | "env", Some(text)) if text.trim().is_empty() => Err(format!("`{}` that is empty", key.get_ref())),
             ("file", Some(path)) => Ok(Self::File(path)),
             ("env", Some(name)) => Ok(Self::Env(name)),
             ("file" | "env", None) => Err(format!("`{}` that is no string", key.get_ref())),
@@ -275,18 +297,21 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit))
 }
 
-/// What was found, short. Strings are shown: a secret has a reader of its own.
+/// What was found, short. Numbers are shown: what may hold a secret says its [`kind`] alone.
 fn found(value: &DeValue<'_>) -> String {
     match value {
         DeValue::Integer(number) => format!("the number {}", number.as_str()),
         DeValue::Float(number) => format!("the number {}", number.as_str()),
         DeValue::Boolean(value) => format!("{value}"),
-        other => format!("{} {}", article(other.type_str()), other.type_str()),
+        other => kind(other),
     }
 }
 
-fn article(noun: &str) -> &'static str {
-    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+/// The type that was found, with its article.
+pub(super) fn kind(value: &DeValue<'_>) -> String {
+    let noun = value.type_str();
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {noun}")
 }
 
 /// The known word that was probably meant.
@@ -301,8 +326,11 @@ pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     if begins { known.iter().find(|k| k.starts_with(word)).copied() } else { None }
 }
 
+/// A key below a path, quoted where TOML needs it.
 pub(super) fn dotted(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    let name = if bare { name.to_owned() } else { format!("{name:?}") };
+    if path.is_empty() { name } else { format!("{path}.{name}") }
 }
 
 /// A year: longer is a slip of the pen.

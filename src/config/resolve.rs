@@ -12,14 +12,14 @@ use super::{
     Admin, CaBundle, Config, ConnectPolicy, Environment, Forward, Limits, ListenAddress, Listener, ListenerMode, Log,
     LogFormat, Scheme, Unmatched, Upstream,
     file::{AdminTable, File, ForwardTable, LimitsTable, ListenerTable, LogTable},
-    read::{At, Reader, nearest},
+    read::{At, Reader, Size, nearest},
 };
 use crate::route::{
     path,
     pattern::{Host, HostPattern, split_authority},
 };
 
-/// Checks a whole file; `None` where a problem leaves nothing to build.
+/// Checks a whole file; `None` where there is an error.
 pub(super) fn config(
     reader: &mut Reader<'_>,
     file: File,
@@ -27,10 +27,10 @@ pub(super) fn config(
     environment: &dyn Environment,
 ) -> Option<Config> {
     let mut check = Check { reader, folder, environment };
-    let unmatched_written = file.forward.unmatched.is_some();
+    let unmatched_written = file.forward.unmatched.is_some() || check.reader.is_wrong("forward", "unmatched");
     let admin = check.admin(file.admin);
     let forward = check.forward(file.forward);
-    let listeners = check.listeners(file.listeners, &admin, unmatched_written);
+    let listeners = check.listeners(file.listeners, admin.as_ref(), unmatched_written);
     let profiles = check.profiles(file.profiles);
     let routes = check.routes(file.routes, &profiles, &listeners);
     let limits = check.limits(&file.limits);
@@ -38,9 +38,10 @@ pub(super) fn config(
     if check.reader.has_errors() {
         return None;
     }
-    let profiles =
-        profiles.into_iter().filter_map(|(name, p)| Some((Arc::from(name.as_str()), Arc::new(p?)))).collect();
-    Some(Config { listeners, admin, forward, profiles, routes, limits, log })
+    let listeners = listeners.into_iter().map(|at| at.value).collect();
+    let profiles = profiles.into_iter().filter_map(|(_, profile)| profile.value);
+    let profiles = profiles.map(|profile| (Arc::clone(&profile.name), Arc::new(profile))).collect();
+    Some(Config { listeners, admin: admin?.value, forward, profiles, routes, limits, log })
 }
 
 /// What every rule looks at and reports to.
@@ -51,21 +52,24 @@ struct Check<'a, 'r> {
 }
 
 impl Check<'_, '_> {
-    fn admin(&mut self, table: AdminTable) -> Admin {
-        let default = SocketAddr::from(([127, 0, 0, 1], 9090));
-        let Some(at) = table.address else { return Admin { address: default } };
+    fn admin(&mut self, table: AdminTable) -> Option<At<Admin>> {
+        let Some(at) = table.address else {
+            let default = Admin { address: SocketAddr::from(([127, 0, 0, 1], 9090)) };
+            let absent = At { value: default, key: "admin.address".to_owned(), line: 1 };
+            return (!self.reader.is_wrong("admin", "address")).then_some(absent);
+        };
         let address = match tcp_address(&at.value) {
             Ok(address) => address,
             Err(hint) => {
-                self.reader.error(&at, format!("{:?} is no address", at.value), hint);
-                return Admin { address: default };
+                self.reader.error(&at, format!("{} is no address", shown(&at.value)), hint);
+                return None;
             }
         };
         if !address.ip().is_loopback() {
             let hint = "let only those reach it who may reload and stop lanyard: a firewall or a NetworkPolicy";
             self.reader.warning(&at, "the admin listener can be reached from other machines", hint);
         }
-        Admin { address }
+        Some(at.with(Admin { address }))
     }
 
     fn forward(&mut self, table: ForwardTable) -> Forward {
@@ -79,65 +83,80 @@ impl Check<'_, '_> {
         }
     }
 
-    fn listeners(&mut self, tables: Vec<At<ListenerTable>>, admin: &Admin, unmatched_written: bool) -> Vec<Listener> {
-        let mut listeners: Vec<Listener> = Vec::new();
+    /// The listeners, each with the place that says what it is for: its `upstream`, or its address.
+    fn listeners(
+        &mut self,
+        tables: Vec<At<ListenerTable>>,
+        admin: Option<&At<Admin>>,
+        unmatched_written: bool,
+    ) -> Vec<At<Listener>> {
+        let twice = "give each listener, and [admin], an address of its own";
+        let admin = admin.map(|at| at.with(ListenAddress::Tcp(at.value.address)));
         if tables.is_empty() {
             let address = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)));
-            let mode = ListenerMode::Forward;
-            listeners.push(Listener { address, mode, allowed_hosts: Vec::new(), allow_browsers: false });
-        }
-        for table in tables {
-            let place = At { value: (), key: table.key.clone(), line: table.line };
-            let table = table.value;
-            let Some(at) = table.address else {
-                self.reader.error(&place, "a listener without `address`", "write address = \"127.0.0.1:8080\"");
-                continue;
-            };
-            let Some(address) = self.listen_address(&at) else { continue };
-            let taken =
-                |other: &ListenAddress| *other == address && !matches!(address, ListenAddress::Tcp(a) if a.port() == 0);
-            if listeners.iter().any(|other| taken(&other.address)) || taken(&ListenAddress::Tcp(admin.address)) {
-                let hint = "give each listener, and [admin], an address of its own";
-                self.reader.error(&at, format!("{address} is listened on twice"), hint);
+            if let Some(admin) = admin.filter(|admin| same_socket(&address, &admin.value)) {
+                let what = format!("{} is listened on twice: by default a listener is there", admin.value);
+                self.reader.error(&admin, what, twice);
             }
-            let upstream = table.upstream.as_ref().map(|at| self.upstream(at));
-            let mode = match upstream {
-                Some(Some(upstream)) => ListenerMode::Reverse(upstream),
-                Some(None) => continue,
-                None => ListenerMode::Forward,
+            let mode = ListenerMode::Forward;
+            let value = Listener { address, mode, allowed_hosts: Vec::new(), allow_browsers: false };
+            return vec![At { value, key: "listeners".to_owned(), line: 1 }];
+        }
+        let mut listeners: Vec<At<Listener>> = Vec::new();
+        for At { value: table, key, line } in tables {
+            let place = At { value: (), key, line };
+            let address = match &table.address {
+                Some(at) => self.listen_address(at).map(|address| at.with(address)),
+                None => {
+                    self.missing(&place, "address", "write address = \"127.0.0.1:8080\"");
+                    None
+                }
             };
-            let public = matches!(&address, ListenAddress::Tcp(tcp) if !tcp.ip().is_loopback());
-            if mode == ListenerMode::Forward && public && !unmatched_written {
+            let reverse = table.upstream.is_some() || self.reader.is_wrong(&place.key, "upstream");
+            let mode = match &table.upstream {
+                Some(at) => self.upstream(at).map(ListenerMode::Reverse),
+                None => (!reverse).then_some(ListenerMode::Forward),
+            };
+            let allowed_hosts = table.allowed_hosts.map(|at| self.allowed_hosts(&at, reverse)).unwrap_or_default();
+            let Some(address) = address else { continue };
+            let taken = |other: &ListenAddress| same_socket(other, &address.value);
+            if admin.iter().any(|admin| taken(&admin.value))
+                || listeners.iter().any(|other| taken(&other.value.address))
+            {
+                self.reader.error(&address, format!("{} is listened on twice", address.value), twice);
+            }
+            let public = matches!(address.value, ListenAddress::Tcp(tcp) if !tcp.ip().is_loopback());
+            if mode == Some(ListenerMode::Forward) && public && !unmatched_written {
                 self.reader.error(
-                    &at,
+                    &address,
                     "a forward listener that other machines can reach does not say what it does with other hosts",
                     "write [forward] unmatched = \"deny\" (only what has a route), or \"pass\" (an open proxy)",
                 );
             }
-            let mut allowed_hosts = Vec::new();
-            if let Some(hosts) = table.allowed_hosts {
-                if mode == ListenerMode::Forward {
-                    self.reader.error(
-                        &hosts,
-                        "`allowed_hosts` on a forward listener",
-                        "it is for reverse listeners: remove it",
-                    );
-                }
-                for host in &hosts.value {
-                    match HostPattern::parse(host) {
-                        Ok(pattern) => allowed_hosts.push(pattern),
-                        Err(e) => self.reader.error(
-                            &hosts,
-                            format!("{host:?}: {e}"),
-                            "write \"name\", \"name:port\" or \"*.name\"",
-                        ),
-                    }
-                }
-            }
+            let Some(mode) = mode else { continue };
+            let place = table.upstream.as_ref().map_or_else(|| address.place(), At::place);
             let allow_browsers = table.allow_browsers.is_some_and(|at| at.value);
-            listeners.push(Listener { address, mode, allowed_hosts, allow_browsers });
+            listeners.push(place.with(Listener { address: address.value, mode, allowed_hosts, allow_browsers }));
         }
         listeners
+    }
+
+    fn allowed_hosts(&mut self, at: &At<Vec<String>>, reverse: bool) -> Vec<HostPattern> {
+        if !reverse {
+            let hint = "it is for reverse listeners: remove it";
+            self.reader.error(at, "`allowed_hosts` on a forward listener", hint);
+        }
+        let mut patterns = Vec::new();
+        for host in &at.value {
+            match HostPattern::parse(host) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(e) => {
+                    let hint = "write \"name\", \"name:port\" or \"*.name\"";
+                    self.reader.error(at, format!("{}: {e}", shown(host)), hint);
+                }
+            }
+        }
+        patterns
     }
 
     fn listen_address(&mut self, at: &At<String>) -> Option<ListenAddress> {
@@ -151,7 +170,7 @@ impl Check<'_, '_> {
         match tcp_address(&at.value) {
             Ok(address) => Some(ListenAddress::Tcp(address)),
             Err(hint) => {
-                self.reader.error(at, format!("{:?} is no address", at.value), hint);
+                self.reader.error(at, format!("{} is no address", shown(&at.value)), hint);
                 None
             }
         }
@@ -161,15 +180,7 @@ impl Check<'_, '_> {
         Limits {
             max_connections: self.number(table.max_connections.as_ref(), 10_000, 1_000_000),
             header_timeout: self.positive(table.header_timeout.as_ref(), Duration::from_secs(10)),
-            max_header_size: {
-                let size = table.max_header_size.as_ref().map(|at| At {
-                    value: at.value.0,
-                    key: at.key.clone(),
-                    line: at.line,
-                });
-                // The parser behind takes no more.
-                self.number(size.as_ref(), 64 * 1024, 1024 * 1024 - 1)
-            },
+            max_header_size: self.header_size(table.max_header_size.as_ref()),
             max_headers: self.number(table.max_headers.as_ref(), 100, 256),
             idle_timeout: self.positive(table.idle_timeout.as_ref(), Duration::from_secs(60)),
             body_timeout: self.positive(table.body_timeout.as_ref(), Duration::from_secs(30)),
@@ -190,6 +201,13 @@ impl Check<'_, '_> {
             format: self.choice(table.format, &[("json", LogFormat::Json), ("text", LogFormat::Text)]),
             level: self.choice(table.level, &levels).unwrap_or(Level::INFO),
             access: table.access.is_none_or(|at| at.value),
+        }
+    }
+
+    /// A key that has to be there.
+    fn missing(&mut self, place: &At<()>, key: &str, hint: &str) {
+        if !self.reader.is_wrong(&place.key, key) {
+            self.reader.error(place, format!("`{key}` is missing"), hint);
         }
     }
 
@@ -214,15 +232,28 @@ impl Check<'_, '_> {
         if (1..=most).contains(&at.value) {
             return at.value;
         }
-        self.reader.error(at, at.value.to_string(), format!("write 1 to {most}"));
+        self.reader.error(at, format!("the number {}", at.value), format!("write 1 to {most}"));
         default
+    }
+
+    fn header_size(&mut self, at: Option<&At<Size>>) -> usize {
+        let Some(at) = at else { return 64 * 1024 };
+        let Size(size) = at.value;
+        if size == 0 || size > MAX_HEADER_SIZE {
+            self.reader.error(at, format!("{size} bytes"), "write \"1B\" to \"1023KiB\"");
+        }
+        size
     }
 
     /// A duration that is not zero.
     fn positive(&mut self, at: Option<&At<Duration>>, default: Duration) -> Duration {
-        let Some(at) = at else { return default };
+        at.map_or(default, |at| self.positive_or(at, &format!("{default:?}")))
+    }
+
+    /// The same where the key is there; `default` is what leaving it out means.
+    fn positive_or(&mut self, at: &At<Duration>, default: &str) -> Duration {
         if at.value.is_zero() {
-            self.reader.error(at, "no time at all", format!("leave it out for {default:?}, or write a longer one"));
+            self.reader.error(at, "no time at all", format!("leave it out for {default}, or write a longer one"));
         }
         at.value
     }
@@ -236,7 +267,7 @@ impl Check<'_, '_> {
             _ => None,
         });
         let Some((scheme, rest)) = parts else {
-            self.reader.error(at, format!("{:?} is no http or https URL", at.value), hint);
+            self.reader.error(at, format!("{} is no http or https URL", shown(&at.value)), hint);
             return None;
         };
         if rest.contains(['?', '#']) {
@@ -254,12 +285,12 @@ impl Check<'_, '_> {
         };
         let path = match (path, path::normalise(path)) {
             ("" | "/", _) => None,
-            (path, Some(normal)) if normal == path => Some(path.to_owned()),
-            (path, _) => {
+            (path, Some(normal)) if normal == path && path.bytes().all(is_path_byte) => Some(path.to_owned()),
+            _ => {
                 self.reader.error(
                     at,
-                    format!("the path {path:?} is not in its normal form"),
-                    "write it without dots and needless escapes",
+                    "the upstream's path is not in its normal form",
+                    "write it without dots and needless escapes; what is not visible ASCII is percent-encoded: %20",
                 );
                 return None;
             }
@@ -331,6 +362,28 @@ impl Check<'_, '_> {
     }
 }
 
+/// Whether one of two addresses cannot be listened on while the other is.
+fn same_socket(one: &ListenAddress, other: &ListenAddress) -> bool {
+    match (one, other) {
+        (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => {
+            let every_interface = one.ip().is_unspecified() || other.ip().is_unspecified();
+            let same_ip = one.ip() == other.ip() || (every_interface && one.is_ipv4() == other.is_ipv4());
+            one.port() != 0 && one.port() == other.port() && same_ip
+        }
+        (one, other) => one == other,
+    }
+}
+
+/// A text in a message. One with an `@` is not shown: it may be a URL with a password.
+fn shown(text: &str) -> String {
+    if text.contains('@') { "a text with '@' (not shown)".to_owned() } else { format!("{text:?}") }
+}
+
+/// Whether a byte can stand in the path of a request.
+const fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'`')
+}
+
 /// `IP:PORT` or `localhost:PORT`; otherwise what to write.
 fn tcp_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
@@ -348,3 +401,6 @@ fn tcp_address(text: &str) -> Result<SocketAddr, String> {
         _ => Err("write \"127.0.0.1:8080\" (an IP address and a port) or \"unix:/path/of/socket\"".to_owned()),
     }
 }
+
+/// The parser behind takes no more of a request's head, bytes.
+const MAX_HEADER_SIZE: usize = 1024 * 1024 - 1;

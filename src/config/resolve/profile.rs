@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use url::Url;
 
-use super::Check;
+use super::{Check, shown};
 use crate::{
     config::{
         AuthMethod, CredentialKind, Existing, GrantType, OAuth2, OnUnavailable, Profile, RequestFormat,
@@ -18,14 +18,14 @@ use crate::{
 };
 
 /// The profiles by name; `None` where a problem keeps one from being built, so that routes still find it.
-pub(super) type Profiles = Vec<(String, Option<Profile>)>;
+pub(super) type Profiles = Vec<(String, At<Option<Profile>>)>;
 
 impl Check<'_, '_> {
     pub(super) fn profiles(&mut self, tables: Vec<(String, At<ProfileTable>)>) -> Profiles {
         tables
             .into_iter()
             .map(|(name, table)| {
-                let place = At { value: (), key: table.key.clone(), line: table.line };
+                let place = table.place();
                 let legal = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
                 if name == NO_PROFILE {
                     let hint = "it stands for \"no credential\" in routes: choose another name";
@@ -35,7 +35,7 @@ impl Check<'_, '_> {
                     self.reader.error(&place, "a profile's name that is no plain word", hint);
                 }
                 let profile = self.profile(&name, &place, table.value);
-                (name, profile)
+                (name, place.with(profile))
             })
             .collect()
     }
@@ -59,9 +59,10 @@ impl Check<'_, '_> {
         let header = table.header.as_ref().map_or(Some(header::AUTHORIZATION), |at| self.credential_header(at));
         let existing = [("replace", Existing::Replace), ("keep", Existing::Keep), ("reject", Existing::Reject)];
         let on_unavailable = [("fail", OnUnavailable::Fail), ("pass", OnUnavailable::Pass)];
+        // Every key is looked at before the first `?`: all problems are told at once.
         let profile = Profile {
             name: Arc::from(name),
-            header: header?,
+            header: header.clone().unwrap_or(header::AUTHORIZATION),
             prefix,
             existing: self.choice(table.existing.clone(), &existing).unwrap_or(Existing::Replace),
             prefetch: table.prefetch.as_ref().is_none_or(|at| at.value),
@@ -69,7 +70,7 @@ impl Check<'_, '_> {
             refresh_before: table.refresh_before.as_ref().map_or(Duration::from_secs(60), |at| at.value),
             default_token_lifetime: self.positive(table.default_token_lifetime.as_ref(), Duration::from_secs(300)),
             token_wait: self.positive(table.token_wait.as_ref(), Duration::from_secs(5)),
-            idle_after: table.idle_after.as_ref().map(|at| self.positive(Some(at), Duration::ZERO)),
+            idle_after: table.idle_after.as_ref().map(|at| self.positive_or(at, "never")),
             retry_statuses: self.retry_statuses(table.retry_statuses.as_ref()),
             replay_limit: table.replay_limit.as_ref().map_or(MAX_REPLAY, |at| {
                 if at.value.0 > MAX_REPLAY {
@@ -82,12 +83,12 @@ impl Check<'_, '_> {
             on_unavailable: self.choice(table.on_unavailable.clone(), &on_unavailable).unwrap_or(OnUnavailable::Fail),
             kind: CredentialKind::OAuth2(Box::new(self.oauth2(place, table)?)),
         };
-        Some(profile)
+        header.map(|_| profile)
     }
 
     fn oauth2(&mut self, place: &At<()>, table: ProfileTable) -> Option<OAuth2> {
-        let grant_type = self.grant_type(table.grant_type)?;
-        let auth_method = self.auth_method(table.token_endpoint_auth_method)?;
+        let grant_type = self.grant_type(table.grant_type);
+        let auth_method = self.auth_method(table.token_endpoint_auth_method);
         let allow_plaintext = table.allow_plaintext_token_endpoint.is_some_and(|at| at.value);
         let token_endpoint =
             self.required(place, table.token_endpoint, "token_endpoint = \"https://auth.example.com/oauth/token\"");
@@ -128,9 +129,9 @@ impl Check<'_, '_> {
         });
         let timeout = self.positive(table.timeout.as_ref(), Duration::from_secs(10));
         Some(OAuth2 {
-            grant_type,
+            grant_type: grant_type?,
             token_endpoint: token_endpoint?,
-            token_endpoint_auth_method: auth_method,
+            token_endpoint_auth_method: auth_method?,
             client_id: client_id?,
             client_secret: client_secret?,
             scope,
@@ -202,7 +203,7 @@ impl Check<'_, '_> {
     }
 
     fn secret(&mut self, at: At<SecretValue>) -> Option<SecretSource> {
-        let place = At { value: (), key: at.key, line: at.line };
+        let place = at.place();
         let source = match at.value {
             SecretValue::File(path) => SecretSource::File(self.folder.join(path)),
             SecretValue::Env(name) => SecretSource::Env(name),
@@ -246,10 +247,12 @@ impl Check<'_, '_> {
             self.reader.error(at, "no resource at all", "name the resources, or leave the key out");
         }
         for resource in &at.value.0 {
-            let good = Url::parse(resource).is_ok_and(|url| url.fragment().is_none());
+            let has_userinfo = |url: &Url| !url.username().is_empty() || url.password().is_some();
+            let good = Url::parse(resource).is_ok_and(|url| url.fragment().is_none() && !has_userinfo(&url));
             if !good {
-                let hint = "write absolute URIs without fragment: \"https://api.example.com\" (RFC 8707 2)";
-                self.reader.error(at, format!("{resource:?} is no absolute URI"), hint);
+                let hint =
+                    "write absolute URIs without fragment and userinfo: \"https://api.example.com\" (RFC 8707 2)";
+                self.reader.error(at, format!("{} is no absolute URI of a resource", shown(resource)), hint);
             }
         }
         at.value.0.clone()
@@ -333,7 +336,7 @@ impl Check<'_, '_> {
     fn required<T>(&mut self, place: &At<()>, at: Option<At<T>>, write: &str) -> Option<At<T>> {
         if at.is_none() {
             let key = write.split(' ').next().unwrap_or_default();
-            self.reader.error(place, format!("`{key}` is missing"), format!("write {write}"));
+            self.missing(place, key, &format!("write {write}"));
         }
         at
     }

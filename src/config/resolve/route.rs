@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::{Check, profile::Profiles};
+use super::{Check, is_path_byte, profile::Profiles, shown};
 use crate::{
     config::{Listener, ListenerMode, Route, Scheme, file::RouteTable, read::At},
     metrics::NO_PROFILE,
@@ -17,11 +17,11 @@ impl Check<'_, '_> {
         &mut self,
         tables: Vec<At<RouteTable>>,
         profiles: &Profiles,
-        listeners: &[Listener],
+        listeners: &[At<Listener>],
     ) -> Vec<Route> {
         let mut routes: Vec<Route> = Vec::new();
         for table in tables {
-            let place = At { value: (), key: table.key.clone(), line: table.line };
+            let place = table.place();
             let Some(route) = self.route(&place, table.value, profiles) else { continue };
             if let Some(other) = routes.iter().find(|other| equally_specific(other, &route)) {
                 let what = format!("it matches the same requests as the route of line {}, equally well", other.line);
@@ -31,18 +31,16 @@ impl Check<'_, '_> {
         }
         for (name, profile) in profiles {
             let used = routes.iter().any(|route| route.profile.as_deref() == Some(name.as_str()));
-            if profile.is_some() && !used {
-                let place = At { value: (), key: format!("profiles.{name}"), line: 0 };
-                self.reader.warning(&place, "no route uses this profile", "add a [[routes]] with it, or remove it");
+            if profile.value.is_some() && !used {
+                self.reader.warning(profile, "no route uses this profile", "add a [[routes]] with it, or remove it");
             }
         }
         for listener in listeners {
-            if let ListenerMode::Reverse(upstream) = &listener.mode
+            if let ListenerMode::Reverse(upstream) = &listener.value.mode
                 && !routes.iter().any(|route| route.host.matches(upstream.host.as_str(), upstream.port))
             {
-                let place = At { value: (), key: "listeners".to_owned(), line: 0 };
-                let what = format!("nothing injects a token into what arrives at {}", listener.address);
-                self.reader.warning(&place, what, format!("add a route with host = \"{}\"", upstream.host));
+                let what = format!("nothing injects a token into what arrives at {}", listener.value.address);
+                self.reader.warning(listener, what, format!("add a route with host = \"{}\"", upstream.host));
             }
         }
         routes
@@ -52,28 +50,18 @@ impl Check<'_, '_> {
         let host = match &table.host {
             Some(at) => self.host_pattern(at),
             None => {
-                self.reader.error(place, "`host` is missing", "write host = \"api.example.com\"");
+                self.missing(place, "host", "write host = \"api.example.com\"");
                 None
             }
         };
         let profile = match &table.profile {
             Some(at) => self.profile_exists(at, profiles).then(|| at.value.clone()),
             None => {
-                self.reader.error(
-                    place,
-                    "`profile` is missing",
-                    "write profile = \"NAME\", or \"none\" to forward bare",
-                );
+                self.missing(place, "profile", "write profile = \"NAME\", or \"none\" to forward bare");
                 None
             }
         };
-        let path_prefix = table.path_prefix.as_ref().and_then(|at| match PathPrefix::parse(&at.value) {
-            Ok(prefix) => Some(prefix),
-            Err(hint) => {
-                self.reader.error(at, format!("{:?} is no path prefix", at.value), hint);
-                None
-            }
-        });
+        let path_prefix = table.path_prefix.as_ref().and_then(|at| self.path_prefix(at));
         let methods = table.methods.as_ref().map(|at| self.methods(at));
         let upstream = table.upstream.as_ref().and_then(|at| self.upstream(at));
         let ca_file = table.ca_file.as_ref().and_then(|at| self.ca_bundle(at));
@@ -82,7 +70,7 @@ impl Check<'_, '_> {
             Err(e) => {
                 self.reader.error(
                     at,
-                    format!("{:?} is no server name: {e}", at.value),
+                    format!("{} is no server name: {e}", shown(&at.value)),
                     "write the name in the certificate",
                 );
                 None
@@ -125,7 +113,7 @@ impl Check<'_, '_> {
             Ok(pattern) => pattern,
             Err(e) => {
                 let hint = "write \"api.example.com\", \"*.example.com\", either with \":PORT\"; no scheme, no path";
-                self.reader.error(at, format!("{:?} is no host: {e}", at.value), hint);
+                self.reader.error(at, format!("{} is no host: {e}", shown(&at.value)), hint);
                 return None;
             }
         };
@@ -139,6 +127,25 @@ impl Check<'_, '_> {
             return None;
         }
         Some(pattern)
+    }
+
+    fn path_prefix(&mut self, at: &At<String>) -> Option<PathPrefix> {
+        if at.value.contains("://") {
+            self.reader.error(at, "a path prefix that is a URL", "write its path alone: \"/v1\"");
+            return None;
+        }
+        if let Some(other) = at.value.chars().find(|c| !u8::try_from(*c).is_ok_and(is_path_byte)) {
+            let what = format!("a path prefix with {other:?}, that no request's path has");
+            self.reader.error(at, what, "write it percent-encoded: a space is %20");
+            return None;
+        }
+        match PathPrefix::parse(&at.value) {
+            Ok(prefix) => Some(prefix),
+            Err(hint) => {
+                self.reader.error(at, format!("{:?} is no path prefix", at.value), hint);
+                None
+            }
+        }
     }
 
     fn methods(&mut self, at: &At<Vec<String>>) -> Vec<Method> {
@@ -157,15 +164,12 @@ impl Check<'_, '_> {
                 }
                 Some(method) if word.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') => methods.push(method),
                 _ => {
-                    let upper = word.to_ascii_uppercase();
-                    self.reader.error(
-                        at,
-                        format!("{word:?} is no method"),
-                        format!("methods are written in capitals: \"{upper}\""),
-                    );
+                    let hint = "write methods in capitals: [\"GET\", \"POST\"]";
+                    self.reader.error(at, format!("{word:?} is no method"), hint);
                 }
             }
         }
+        methods.sort_by(|one, other| one.as_str().cmp(other.as_str()));
         methods
     }
 }
