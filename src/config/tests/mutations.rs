@@ -97,8 +97,8 @@ fn shipped_comments_name_the_defaults() {
         "allowed_hosts",
         "allow_browsers",
     ];
-    let tables: Vec<usize> = commented().into_iter().filter(|number| lines[*number].starts_with("# [")).collect();
-    let single: Vec<usize> = tables.into_iter().filter(|number| !lines[*number].contains("[[")).collect();
+    let is_single = |number: &usize| lines[*number].starts_with("# [") && !lines[*number].contains("[[");
+    let single: Vec<usize> = commented().into_iter().filter(is_single).collect();
     for number in commented() {
         let key = lines[number].trim_start_matches("# ").split(" = ").next().unwrap_or_default();
         if key.starts_with('[') || examples.contains(&key) {
