@@ -99,6 +99,8 @@ impl ProxyHttp for Injector {
         // RFC 9110 15.2: an HTTP/1.0 client knows no interim answers.
         let old = session.req_header().version == Version::HTTP_10;
         session.set_ignore_info_resp(old);
+        // What is left of a body after its answer is not worth more.
+        session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         // A client that closes its sending side still wants its answer.
         session.set_abort_on_close(false);
         context.connection = connection(session);
@@ -180,8 +182,23 @@ impl ProxyHttp for Injector {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             // An upgraded stream may be silent for as long as its ends like.
             session.set_read_timeout(None);
+        } else if has_no_body(answer) {
+            session.set_read_timeout(Some(LATE_BODY_TIMEOUT));
         }
         Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end: bool,
+        context: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if end && context.upstream_status != Some(StatusCode::SWITCHING_PROTOCOLS.as_u16()) {
+            session.set_read_timeout(Some(LATE_BODY_TIMEOUT));
+        }
+        Ok(None)
     }
 
     async fn response_filter(
@@ -432,3 +449,14 @@ fn no_token(profile: &Profile, unavailable: &Unavailable) -> Refusal {
     };
     refusal.for_profile(name)
 }
+
+/// Whether an answer is whole with its head.
+fn has_no_body(answer: &ResponseHeader) -> bool {
+    matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || answer.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
+}
+
+/// Once the answer is out: how long the rest of a request's body is read, and how long its next byte is waited for.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// See [`DRAIN_TIMEOUT`].
+const LATE_BODY_TIMEOUT: Duration = Duration::from_secs(2);

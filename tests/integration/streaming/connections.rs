@@ -212,3 +212,17 @@ async fn trailers_do_no_harm() {
     assert!(sent.contains("3\r\nabc\r\n") && !sent.contains("smuggled"), "{sent}");
     lanyard.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_never_comes_does_not_hold_the_connection_after_its_answer() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    upstream.seen.refuse_all();
+    let config = format!("{}{}", idp.profile("p"), upstream.route("api.test", "p"));
+    let lanyard = Lanyard::start(&config).await;
+    lanyard.ready().await;
+    let text = "POST /x HTTP/1.1\r\nHost: api.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    // `raw` waits at most 10 s for the other side to close, and body_timeout is 30 s.
+    let answer = raw(lanyard.address(), text).await;
+    assert_eq!(status_of(&answer), 401, "{answer}");
+    lanyard.finish().await;
+}
