@@ -11,6 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use http::HeaderName;
 use pingora::utils::tls::{WrappedX509, parse_x509};
 
 use crate::{
@@ -159,19 +160,19 @@ fn start_profile(definition: &Arc<config::Profile>, parts: &Parts) -> Result<Pro
     let metrics = parts.metrics.profile(&definition.name);
     let credential = credential(definition, &parts.resolver)?;
     let slot = Slot::start(policy, credential, Arc::clone(&metrics), parts.clock);
-    let wire_header = titled(definition.header.as_str()).into();
+    let wire_header = wire_name(&definition.header).into();
     Ok(Profile { config: Arc::clone(definition), slot, metrics, wire_header })
 }
 
-/// A header field's name with each word capitalised.
-fn titled(name: &str) -> String {
+/// A header field's name as HTTP/1.1 is used to it: each word capitalised.
+pub fn wire_name(name: &HeaderName) -> String {
     let mut upper = true;
     let capital = |c: char| {
         let titled = if upper { c.to_ascii_uppercase() } else { c };
         upper = c == '-';
         titled
     };
-    name.chars().map(capital).collect()
+    name.as_str().chars().map(capital).collect()
 }
 
 fn entry(route: &config::Route, profiles: &BTreeMap<Arc<str>, Arc<Profile>>) -> RouteEntry {
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn header_names_are_capitalised() {
         for (name, titled) in [("authorization", "Authorization"), ("x-api-key", "X-Api-Key"), ("x--y", "X--Y")] {
-            assert_eq!(super::titled(name), titled);
+            assert_eq!(super::wire_name(&super::HeaderName::from_static(name)), titled);
         }
     }
 }

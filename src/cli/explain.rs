@@ -12,6 +12,7 @@ use crate::{
         target::{self, Listening, Named, Target},
     },
     route::Table,
+    snapshot::wire_name,
 };
 
 /// Tell what would become of a request.
@@ -86,11 +87,12 @@ fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, R
         Some(profile) => {
             let prefix = if profile.prefix.is_empty() { String::new() } else { format!("{} ", profile.prefix) };
             lines.push(format!("profile:  {}", profile.name));
-            lines.push(format!("{}: {prefix}<token>", profile.header));
+            let header = wire_name(&profile.header);
+            lines.push(format!("header:   {header}: {prefix}<token>"));
             lines.push(match profile.existing {
-                Existing::Replace => format!("existing: a {} of the client is replaced", profile.header),
-                Existing::Keep => format!("existing: with a {} of the client nothing is injected", profile.header),
-                Existing::Reject => format!("existing: with a {} of the client it is refused (400)", profile.header),
+                Existing::Replace => format!("existing: the client's own {header} is replaced"),
+                Existing::Keep => format!("existing: if the client sends its own {header}, nothing is injected"),
+                Existing::Reject => format!("existing: if the client sends its own {header}, it is refused (400)"),
             });
             if profile.on_unavailable == OnUnavailable::Pass {
                 lines.push("note:     without a token it is forwarded without any credential".to_owned());
