@@ -328,46 +328,47 @@ impl Shared {
     /// Joins the round in flight or asks for one, unless the provider is being left alone after a failure.
     fn join_demand(&self, request_id: &str) -> Join {
         let now = self.clock.now();
-        self.join(|rounds, current| {
-            if current.is_some_and(|token| now < token.expires_at) || rounds.is_backing_off(now) {
-                return Err(Join::Settled);
-            }
-            Ok(Wanted { reason: Reason::Demand, request_id: Some(request_id.to_owned()) })
+        let is_settled = |current: Option<&Token>| current.is_some_and(|token| now < token.expires_at);
+        self.join(is_settled, |rounds| {
+            let wanted = Wanted { reason: Reason::Demand, request_id: Some(request_id.to_owned()) };
+            (!rounds.is_backing_off(now)).then_some(wanted)
         })
     }
 
     /// Joins the round in flight or asks for one, if this token is still the current one and `reject_interval` is over.
     fn join_rejected(&self, serial: u64, request_id: &str) -> Join {
         let now = self.clock.now();
-        self.join(|rounds, current| {
-            let is_current = current.is_some_and(|token| token.serial == serial);
+        let is_settled = |current: Option<&Token>| current.is_none_or(|token| token.serial != serial);
+        self.join(is_settled, |rounds| {
             let recent = rounds.rejected_at.is_some_and(|at| now - at < self.policy.reject_interval);
-            if !is_current || recent || rounds.is_backing_off(now) {
-                return Err(Join::Settled);
+            if recent || rounds.is_backing_off(now) {
+                return None;
             }
             rounds.rejected_at = Some(now);
             self.metrics.token_rejected.inc();
-            Ok(Wanted { reason: Reason::Rejected, request_id: Some(request_id.to_owned()) })
+            Some(Wanted { reason: Reason::Rejected, request_id: Some(request_id.to_owned()) })
         })
     }
 
-    /// Under the lock of the rounds: the one in flight or already wanted, else what `decide` says.
-    fn join(&self, decide: impl FnOnce(&mut Rounds, Option<&Token>) -> Result<Wanted, Join>) -> Join {
+    /// Under the lock of the rounds: nothing to wait for where the current token settles it; else the round in flight
+    /// or already wanted; else a new one, if `ask` wants it.
+    fn join(
+        &self,
+        is_settled: impl FnOnce(Option<&Token>) -> bool,
+        ask: impl FnOnce(&mut Rounds) -> Option<Wanted>,
+    ) -> Join {
         let mut joined = Join::Settled;
         self.rounds.send_if_modified(|rounds| {
-            let current = self.current.load();
+            if is_settled(self.current.load().as_deref()) {
+                return false;
+            }
             if rounds.started > rounds.finished {
                 joined = Join::Wait(rounds.started);
             } else if rounds.wanted.is_some() {
                 joined = Join::Wait(rounds.started + 1);
-            } else {
-                match decide(rounds, current.as_deref()) {
-                    Ok(wanted) => {
-                        rounds.wanted = Some(wanted);
-                        joined = Join::Wait(rounds.started + 1);
-                    }
-                    Err(settled) => joined = settled,
-                }
+            } else if let Some(wanted) = ask(rounds) {
+                rounds.wanted = Some(wanted);
+                joined = Join::Wait(rounds.started + 1);
             }
             false // waiters need not wake up for a wish
         });

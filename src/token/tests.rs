@@ -252,6 +252,20 @@ async fn a_rejection_while_the_provider_is_down_leaves_the_token() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_rejection_takes_the_newer_token_without_waiting_for_a_refresh() {
+    let (provider, slot) = start(|policy| policy.prefetch = true);
+    slot.first_answer().await;
+    assert_eq!(slot.reject(1, "r").await.unwrap().serial, 2);
+    provider.always(4000, Ok(3600));
+    slot.source_changed();
+    pass(0.5).await;
+    assert_eq!(provider.calls(), 3, "a fetch is in flight");
+    let began = Instant::now();
+    assert_eq!(slot.reject(1, "r").await.unwrap().serial, 2);
+    assert_eq!((began.elapsed(), provider.calls()), (Duration::ZERO, 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_changed_secret_is_tried_at_once_while_the_old_token_serves() {
     let (provider, slot) = start(|policy| policy.prefetch = true);
     slot.first_answer().await;

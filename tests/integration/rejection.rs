@@ -13,7 +13,8 @@ fn config(idp: &Idp, upstream: &Upstream, more: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_in_flight_with_one_revoked_token_cost_one_call() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
-    let lanyard = Lanyard::start(&config(&idp, &upstream, "")).await;
+    // The interval would hide it if a rejection were not tied to the token's serial.
+    let lanyard = Lanyard::start(&config(&idp, &upstream, "reject_interval = \"1ms\"\n")).await;
     lanyard.ready().await;
     upstream.seen.revoke(&idp.last_token());
     idp.delay(Duration::from_millis(100));
