@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use pingora::{protocols::ALPN, upstreams::peer::HttpPeer};
+use pingora::{protocols::ALPN, upstreams::peer::HttpPeer, utils::tls::WrappedX509};
 
 use super::{
     refusal::{Code, Refusal},
@@ -134,11 +134,13 @@ fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
     })
 }
 
-/// The peer that pingora connects to.
+/// The peer that pingora connects to. `roots`: what is trusted where the route has no CAs of its own; `None`: what
+/// pingora loaded from the system.
 pub fn peer(
     destination: &Destination,
     address: SocketAddr,
     entry: Option<&Arc<RouteEntry>>,
+    roots: Option<&Arc<[WrappedX509]>>,
     upgrade: bool,
 ) -> HttpPeer {
     let tls = destination.scheme == Scheme::Https;
@@ -148,8 +150,8 @@ pub fn peer(
     let connect_timeout = entry.map_or(DEFAULT_CONNECT_TIMEOUT, |entry| entry.route.connect_timeout);
     if let Some(entry) = entry {
         peer.group_key = entry.group_key;
-        peer.options.ca.clone_from(&entry.trusted);
     }
+    peer.options.ca = entry.and_then(|entry| entry.trusted.as_ref()).or(roots).cloned();
     let options = &mut peer.options;
     // An upgrade (WebSocket) is HTTP/1.1's; clear text has no way to agree on HTTP/2.
     options.alpn = if tls && !upgrade { ALPN::H2H1 } else { ALPN::H1 };
