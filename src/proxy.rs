@@ -31,7 +31,7 @@ use self::{
     context::{Carried, Connection, Context},
     peer::Destination,
     refusal::{Code, Refusal},
-    target::{Named, Target},
+    target::{Named, NamedBy, Target},
 };
 use crate::{
     config::{Existing, OnUnavailable, Unmatched},
@@ -374,7 +374,7 @@ impl Injector {
             return Ok(Some(Arc::clone(entry)));
         }
         let to = target.authority();
-        if target.needs_route {
+        if target.named_by == NamedBy::Host {
             let detail = format!("no route is for {to}, and a request that names it by Host alone needs one");
             let hint = "add a route for it, or point the client's proxy setting (HTTP_PROXY) here";
             return Err(Refusal::new(Code::RouteDenied, detail, hint));
