@@ -17,8 +17,9 @@ use crate::{
     metrics::Metrics,
     proxy::{Injector, Via, refusal::Code},
     reload::Reloader,
-    snapshot::{Current, Parts, Snapshot},
+    snapshot::{Current, Parts, Snapshot, trusted},
     telemetry::LevelHandle,
+    tls,
 };
 
 /// Everything, built and bound, and not yet accepting.
@@ -66,7 +67,7 @@ impl App {
     /// # Errors
     /// A socket cannot be bound, a client cannot be built.
     pub async fn build(config: Config, settings: Settings) -> Result<Self, StartError> {
-        crate::tls::install_provider();
+        tls::install_provider();
         let metrics = Metrics::new();
         metrics.declare_refusals(Code::ALL.iter().map(|code| code.as_str()));
         let resolver = Resolver::system().map_err(StartError::Resolver)?;
@@ -97,6 +98,7 @@ impl App {
             resolver: resolver.clone(),
             metrics: metrics.clone(),
             own: own.clone(),
+            roots: (!tls::system_roots_are_plain()).then(|| trusted(None)),
             via: Via::new(),
         };
         let front = Front {
@@ -170,9 +172,11 @@ impl App {
     }
 }
 
-/// pingora reads little of it here: we accept connections and stop by ourselves.
+/// pingora reads little of it here: we accept connections and stop by ourselves. Of the system's roots it takes all or
+/// panics: where one of them is odd it gets an empty file, and every peer the list of those that are good.
 fn pingora_settings() -> ServerConf {
-    ServerConf { max_retries: MAX_TRIES, ..ServerConf::default() }
+    let ca_file = (!tls::system_roots_are_plain()).then(|| "/dev/null".to_owned());
+    ServerConf { max_retries: MAX_TRIES, ca_file, ..ServerConf::default() }
 }
 
 /// A request is sent to at most three addresses, once again with a new token, and once on a fresh connection.

@@ -24,13 +24,14 @@ use pingora::{
     modules::http::HttpModules,
     proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session},
     upstreams::peer::HttpPeer,
+    utils::tls::WrappedX509,
 };
 
 use self::{
     context::{Carried, Connection, Context},
     peer::Destination,
     refusal::{Code, Refusal},
-    target::{Named, Target},
+    target::{Named, NamedBy, Target},
 };
 use crate::{
     config::{Existing, OnUnavailable, Unmatched},
@@ -51,6 +52,8 @@ pub struct Injector {
     pub metrics: Metrics,
     /// The sockets of this process: a request to one of them would be a loop.
     pub own: Vec<SocketAddr>,
+    /// The roots of upstreams, where pingora could not load the system's.
+    pub roots: Option<Arc<[WrappedX509]>>,
     /// Our entry in `Via`, by which a loop through others is known too.
     pub via: Via,
 }
@@ -127,7 +130,7 @@ impl ProxyHttp for Injector {
             return Err(Error::new(ErrorType::ConnectNoRoute));
         };
         let upgrade = session.is_upgrade_req();
-        Ok(Box::new(peer::peer(destination, address, context.route.as_ref(), upgrade)))
+        Ok(Box::new(peer::peer(destination, address, context.route.as_ref(), self.roots.as_ref(), upgrade)))
     }
 
     async fn upstream_request_filter(
@@ -371,7 +374,7 @@ impl Injector {
             return Ok(Some(Arc::clone(entry)));
         }
         let to = target.authority();
-        if target.needs_route {
+        if target.named_by == NamedBy::Host {
             let detail = format!("no route is for {to}, and a request that names it by Host alone needs one");
             let hint = "add a route for it, or point the client's proxy setting (HTTP_PROXY) here";
             return Err(Refusal::new(Code::RouteDenied, detail, hint));

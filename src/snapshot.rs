@@ -179,7 +179,7 @@ fn entry(route: &config::Route, profiles: &BTreeMap<Arc<str>, Arc<Profile>>) -> 
     // A profile that could not be started is a problem of its own.
     let profile = route.profile.as_ref().and_then(|name| profiles.get(name)).cloned();
     RouteEntry {
-        trusted: route.ca_file.as_ref().map(trusted),
+        trusted: route.ca_file.as_ref().map(|bundle| trusted(Some(bundle))),
         group_key: group_key(route),
         route: route.clone(),
         profile,
@@ -187,10 +187,10 @@ fn entry(route: &config::Route, profiles: &BTreeMap<Arc<str>, Arc<Profile>>) -> 
 }
 
 /// The system's roots and the bundle: a peer's own CAs take the place of the system's.
-fn trusted(bundle: &CaBundle) -> Arc<[WrappedX509]> {
+pub fn trusted(bundle: Option<&CaBundle>) -> Arc<[WrappedX509]> {
     let system = tls::system_roots_der().iter().map(|der| der.to_vec());
-    let all = system.chain(bundle.certificates.iter().cloned());
-    all.map(|der| WrappedX509::new(der, parse_x509)).collect()
+    let extra = bundle.into_iter().flat_map(|bundle| bundle.certificates.iter().cloned());
+    system.chain(extra).map(|der| WrappedX509::new(der, parse_x509)).collect()
 }
 
 /// The same for the same profile, CAs and server name, and only for them.

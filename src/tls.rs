@@ -40,6 +40,11 @@ pub fn system_roots_der() -> &'static [CertificateDer<'static>] {
     &system().certificates
 }
 
+/// Whether a loader that takes all of the system's roots or none, as pingora's does, would take them.
+pub fn system_roots_are_plain() -> bool {
+    system().problems.is_empty() && system().unusable == 0
+}
+
 /// Why there are no TLS settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
@@ -82,6 +87,8 @@ impl TlsError {
 struct SystemRoots {
     /// Those that rustls can use.
     certificates: Vec<CertificateDer<'static>>,
+    /// How many there are that it cannot.
+    unusable: usize,
     /// What could not be read, one line each.
     problems: Vec<String>,
 }
@@ -105,8 +112,10 @@ fn system() -> &'static SystemRoots {
 
 /// Keeps the certificates that can be roots. System stores hold odd ones, and one of them must not cost all others.
 fn usable(found: Vec<CertificateDer<'static>>, problems: Vec<String>) -> SystemRoots {
-    let certificates = found.into_iter().filter(|der| RootCertStore::empty().add(der.clone()).is_ok()).collect();
-    SystemRoots { certificates, problems }
+    let all = found.len();
+    let certificates: Vec<_> =
+        found.into_iter().filter(|der| RootCertStore::empty().add(der.clone()).is_ok()).collect();
+    SystemRoots { unusable: all - certificates.len(), certificates, problems }
 }
 
 fn build(system: &SystemRoots, extra: Option<&CaBundle>) -> Result<ClientConfig, TlsError> {

@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
         match T::read(value.get_ref()) {
             Ok(value) => Some(At { value, key: at.key, line: at.line }),
             Err(found) => {
-                self.error(&at, found, format!("write {}", T::EXPECTED));
+                self.error(&at, found, T::hint(value.get_ref()));
                 None
             }
         }
@@ -149,6 +149,10 @@ pub(super) trait Value: Sized {
     const EXPECTED: &'static str;
     /// Reads it, or says what was found. Never the text of a secret.
     fn read(value: &DeValue<'_>) -> Result<Self, String>;
+    /// What to write in place of a value that cannot be read.
+    fn hint(_value: &DeValue<'_>) -> String {
+        format!("write {}", Self::EXPECTED)
+    }
 }
 
 /// A list of strings, or one.
@@ -227,7 +231,7 @@ impl Value for StringTable {
                 let name = key.get_ref().as_ref();
                 String::read(item.get_ref())
                     .map(|v| (name.to_owned(), v))
-                    .map_err(|_| format!("{} for {name}", kind(item.get_ref())))
+                    .map_err(|_| format!("{} for {}", kind(item.get_ref()), name.escape_debug()))
             })
             .collect::<Result<Vec<_>, _>>()?;
         pairs.sort();
@@ -250,6 +254,14 @@ impl Value for Duration {
         let millis = millis.and_then(|unit: u64| number.checked_mul(unit)).filter(|all| *all <= MAX_MILLIS);
         millis.map(Self::from_millis).ok_or_else(|| format!("the string {text:?}"))
     }
+
+    /// Seconds are what a bare number mostly means.
+    fn hint(value: &DeValue<'_>) -> String {
+        match bare_number(value).filter(|seconds| *seconds <= MAX_MILLIS / 1000) {
+            Some(seconds) => format!("write a duration with its unit: \"{seconds}s\""),
+            None => format!("write {}", Self::EXPECTED),
+        }
+    }
 }
 
 impl Value for Size {
@@ -265,6 +277,17 @@ impl Value for Size {
         };
         let bytes = bytes.and_then(|unit: u64| number.checked_mul(unit)).and_then(|all| usize::try_from(all).ok());
         bytes.map(Self).ok_or_else(|| format!("the string {text:?}"))
+    }
+
+    /// Bytes are what a bare number means.
+    fn hint(value: &DeValue<'_>) -> String {
+        let (number, unit) = match bare_number(value) {
+            None => return format!("write {}", Self::EXPECTED),
+            Some(bytes) if bytes.is_multiple_of(1024 * 1024) => (bytes / (1024 * 1024), "MiB"),
+            Some(bytes) if bytes.is_multiple_of(1024) => (bytes / 1024, "KiB"),
+            Some(bytes) => (bytes, "B"),
+        };
+        format!("write a size with its unit: \"{number}{unit}\"")
     }
 }
 
@@ -285,7 +308,7 @@ impl Value for SecretValue {
             ("file", Some(path)) => Ok(Self::File(path)),
             ("env", Some(name)) => Ok(Self::Env(name)),
             ("file" | "env", None) => Err(format!("`{}` that is no string", key.get_ref())),
-            (other, _) => Err(format!("a table with the key `{other}`")),
+            (other, _) => Err(format!("a table with the key `{}`", other.escape_debug())),
         }
     }
 }
@@ -295,6 +318,16 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     Some((number.parse().ok()?, unit))
+}
+
+/// A number above zero that only lacks its unit, quoted or not.
+fn bare_number(value: &DeValue<'_>) -> Option<u64> {
+    let number = match value {
+        DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
+        DeValue::String(text) => number_and_unit(text).filter(|(_, unit)| unit.is_empty()).map(|(number, _)| number),
+        _ => None,
+    };
+    number.filter(|number| *number > 0)
 }
 
 /// What was found, short. Numbers are shown: what may hold a secret says its [`kind`] alone.

@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use pingora::{protocols::ALPN, upstreams::peer::HttpPeer};
+use pingora::{protocols::ALPN, upstreams::peer::HttpPeer, utils::tls::WrappedX509};
 
 use super::{
     refusal::{Code, Refusal},
-    target::{Target, join},
+    target::{NamedBy, Target, join},
 };
 use crate::{
     config::{Route, Scheme},
@@ -26,18 +26,20 @@ pub struct Destination {
     pub port: u16,
     /// Path and query.
     pub path_and_query: String,
-    /// Whether an operator wrote the host into the route as an address: such a one is not vetted.
+    /// Whether an operator wrote the host as an address into `upstream`: such a one is not vetted.
     pub named_literally: bool,
 }
 
 impl Destination {
     /// Decides it from the target and the route.
     pub fn of(target: &Target, route: Option<&Route>) -> Self {
+        let by_operator = target.named_by == NamedBy::Operator;
         let (scheme, host, port, named_literally) = match route {
-            None => (target.scheme, target.host.clone(), target.port, false),
             Some(Route { upstream: Some(upstream), .. }) => {
                 (upstream.scheme, upstream.host.clone(), upstream.port, upstream.host.ip().is_some())
             }
+            _ if by_operator => (target.scheme, target.host.clone(), target.port, target.host.ip().is_some()),
+            None => (target.scheme, target.host.clone(), target.port, false),
             // A matched target goes out as TLS: port 80 is then what the client had to write, not what is meant.
             Some(_) => {
                 let port =
@@ -134,11 +136,13 @@ fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
     })
 }
 
-/// The peer that pingora connects to.
+/// The peer that pingora connects to. `roots`: what is trusted where the route has no CAs of its own; `None`: what
+/// pingora loaded from the system.
 pub fn peer(
     destination: &Destination,
     address: SocketAddr,
     entry: Option<&Arc<RouteEntry>>,
+    roots: Option<&Arc<[WrappedX509]>>,
     upgrade: bool,
 ) -> HttpPeer {
     let tls = destination.scheme == Scheme::Https;
@@ -148,8 +152,8 @@ pub fn peer(
     let connect_timeout = entry.map_or(DEFAULT_CONNECT_TIMEOUT, |entry| entry.route.connect_timeout);
     if let Some(entry) = entry {
         peer.group_key = entry.group_key;
-        peer.options.ca.clone_from(&entry.trusted);
     }
+    peer.options.ca = entry.and_then(|entry| entry.trusted.as_ref()).or(roots).cloned();
     let options = &mut peer.options;
     // An upgrade (WebSocket) is HTTP/1.1's; clear text has no way to agree on HTTP/2.
     options.alpn = if tls && !upgrade { ALPN::H2H1 } else { ALPN::H1 };
@@ -182,7 +186,7 @@ mod tests {
 
     fn target(scheme: Scheme, port: u16, path: &str) -> Target {
         let host = Host::parse("api.example.com").unwrap();
-        Target { scheme, host, port, path_and_query: path.to_owned(), needs_route: false }
+        Target { scheme, host, port, path_and_query: path.to_owned(), named_by: NamedBy::Url }
     }
 
     fn route(prefix: Option<&str>, upstream: Option<(Scheme, &str, u16, Option<&str>)>) -> Route {
@@ -223,6 +227,16 @@ mod tests {
         ] {
             assert_eq!(url(&target, route.as_ref()), expected);
         }
+    }
+
+    #[test]
+    fn a_reverse_listeners_upstream_is_meant_as_it_is_written() {
+        let mut to = target(Scheme::Http, 80, "/x");
+        to.named_by = NamedBy::Operator;
+        assert_eq!(url(&to, Some(&route(None, None))), "http://api.example.com/x");
+        assert_eq!(url(&to, None), "http://api.example.com/x");
+        let other = route(None, Some((Scheme::Https, "other.test", 443, None)));
+        assert_eq!(url(&to, Some(&other)), "https://other.test/x");
     }
 
     #[test]

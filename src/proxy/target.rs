@@ -19,9 +19,19 @@ pub struct Target {
     pub port: u16,
     /// Path and query as they came, beginning with `/` (or `*`).
     pub path_and_query: String,
-    /// Whether only a route may take it: an origin-form request on a forward listener names a host that the client
-    /// believes to talk to, and not a proxy's user.
-    pub needs_route: bool,
+    /// Who named it.
+    pub named_by: NamedBy,
+}
+
+/// Who named a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// The client, by an absolute URL: it knows that it talks to a proxy.
+    Url,
+    /// The client, by `Host` alone: it believes to talk to that host, so only a route may take it.
+    Host,
+    /// The operator, as the `upstream` of a reverse listener: scheme and port are meant as they are written.
+    Operator,
 }
 
 impl Target {
@@ -123,14 +133,14 @@ fn forward(listening: &Listening, form: Form, host_field: Option<&[u8]>) -> Resu
             host,
             port: port.unwrap_or_else(|| scheme.default_port()),
             path_and_query,
-            needs_route: false,
+            named_by: NamedBy::Url,
         }),
         Form::Origin { path_and_query } => {
             let (host, port) = host_of(host_field)?;
             // A hosts-file entry brings the client to our port: it does not say what port the real service has.
             let port = port.filter(|port| listening.local.is_none_or(|local| local.port() != *port));
             let port = port.unwrap_or(Scheme::Http.default_port());
-            Ok(Target { scheme: Scheme::Http, host, port, path_and_query, needs_route: true })
+            Ok(Target { scheme: Scheme::Http, host, port, path_and_query, named_by: NamedBy::Host })
         }
     }
 }
@@ -171,7 +181,7 @@ fn reverse(
         host: upstream.host.clone(),
         port: upstream.port,
         path_and_query,
-        needs_route: false,
+        named_by: NamedBy::Operator,
     })
 }
 

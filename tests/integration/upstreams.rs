@@ -141,3 +141,30 @@ async fn server_name_says_which_certificate_is_right_and_the_authority_stays_the
         lanyard.finish().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_good_system_roots_a_route_with_its_own_still_works() {
+    let (idp, ca) = (Idp::start().await, Authority::new());
+    let upstream = Upstream::start_tls(ca.server(&["localhost"], &["http/1.1"])).await;
+    let broken = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    for (name, content) in [("missing.pem", None), ("broken.pem", Some(broken)), ("empty.pem", Some(""))] {
+        let folder = Folder::new();
+        folder.write("ca.pem", ca.pem());
+        if let Some(content) = content {
+            folder.write(name, content);
+        }
+        let file = folder.path().join(name).to_str().unwrap().to_owned();
+        let config = format!(
+            "{}{}{}",
+            idp.profile("a"),
+            route(&upstream, "own.test", "a", "ca_file = \"ca.pem\""),
+            route(&upstream, "system.test", "a", ""),
+        );
+        let lanyard =
+            Lanyard::start_in(folder, &config, &[("SSL_CERT_FILE", &file), ("SSL_CERT_DIR", "/nonexistent")]).await;
+        lanyard.ready().await;
+        assert_eq!(get_via(lanyard.address(), "http://own.test/").await.status, 200, "{name}");
+        assert_eq!(get_via(lanyard.address(), "http://system.test/").await.refusal(), Some("upstream_tls"), "{name}");
+        lanyard.finish().await;
+    }
+}

@@ -10,7 +10,7 @@ use crate::{
     config::{
         AuthMethod, CredentialKind, Existing, GrantType, OAuth2, OnUnavailable, Profile, RequestFormat,
         file::ProfileTable,
-        read::{At, SecretValue, nearest},
+        read::{At, SecretValue, dotted, nearest},
     },
     metrics::NO_PROFILE,
     route::pattern::Host,
@@ -41,11 +41,6 @@ impl Check<'_, '_> {
     }
 
     fn profile(&mut self, name: &str, place: &At<()>, table: ProfileTable) -> Option<Profile> {
-        if let Some(kind) = &table.r#type {
-            let hint = "this version has OAuth2 profiles only: write grant_type = \"client_credentials\" instead";
-            self.reader.error(kind, format!("type {:?} is not available in this version", kind.value), hint);
-            return None;
-        }
         let prefix = table.prefix.as_ref().map_or_else(|| "Bearer".to_owned(), |at| at.value.clone());
         if let Some(at) = &table.prefix
             && !at.value.bytes().all(|b| (0x21..0x7f).contains(&b))
@@ -81,9 +76,31 @@ impl Check<'_, '_> {
             }),
             reject_interval: self.positive(table.reject_interval.as_ref(), Duration::from_secs(10)),
             on_unavailable: self.choice(table.on_unavailable.clone(), &on_unavailable).unwrap_or(OnUnavailable::Fail),
-            kind: CredentialKind::OAuth2(Box::new(self.oauth2(place, table)?)),
+            kind: self.kind(place, table)?,
         };
         header.map(|_| profile)
+    }
+
+    /// A profile says what it is by `grant_type` or by `type`, and this version has grants alone. Under a `type` the
+    /// keys of a grant are not asked for.
+    fn kind(&mut self, place: &At<()>, table: ProfileTable) -> Option<CredentialKind> {
+        let Some(kind) = table.r#type.as_ref() else {
+            return self.oauth2(place, table).map(|oauth2| CredentialKind::OAuth2(Box::new(oauth2)));
+        };
+        if table.grant_type.is_some() {
+            let hint = "a profile is of one kind: remove `type`, grant_type says that it is OAuth2";
+            self.reader.error(kind, "`type` and `grant_type` in one profile", hint);
+        } else if KINDS.contains(&kind.value.as_str()) {
+            let hint = "available: OAuth2 profiles, by grant_type = \"client_credentials\"";
+            self.reader.error(kind, format!("type {:?} is not available in this version", kind.value), hint);
+        } else {
+            let hint = match nearest(&kind.value, &KINDS) {
+                Some(near) => format!("\"{near}\" is not available in this version either: use grant_type"),
+                None => "write grant_type = \"client_credentials\" for an OAuth2 profile".to_owned(),
+            };
+            self.reader.error(kind, format!("{} is no kind of profile", shown(&kind.value)), hint);
+        }
+        None
     }
 
     fn oauth2(&mut self, place: &At<()>, table: ProfileTable) -> Option<OAuth2> {
@@ -261,6 +278,9 @@ impl Check<'_, '_> {
     fn params(&mut self, at: At<crate::config::read::StringTable>) -> Vec<(String, String)> {
         let own = ["grant_type", "client_id", "client_secret", "scope", "audience", "resource"];
         for (name, _) in &at.value.0 {
+            if name.is_empty() {
+                self.reader.error(&at, "a parameter without a name", "write { name = \"value\" }");
+            }
             if own.contains(&name.as_str()) {
                 self.reader.error(
                     &at,
@@ -357,7 +377,9 @@ impl Check<'_, '_> {
         }
         let hint = match nearest(&at.value, &names) {
             Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("define [profiles.{}], or write one of: \"{}\"", at.value, names.join("\", \"")),
+            None => {
+                format!("define [{}], or write one of: \"{}\"", dotted("profiles", &at.value), names.join("\", \""))
+            }
         };
         self.reader.error(at, format!("there is no profile {:?}", at.value), hint);
         false
@@ -369,8 +391,10 @@ const MAX_REPLAY: usize = 64 * 1024;
 /// What a token request has from us.
 const OWN_TOKEN_HEADERS: [&str; 6] =
     ["authorization", "content-type", "content-length", "host", "connection", "transfer-encoding"];
-/// Fields that frame or route a request.
-const NEVER_CREDENTIALS: [&str; 11] = [
+/// What `type` can be one day.
+const KINDS: [&str; 6] = ["bearer", "basic", "header", "jwt", "file", "exec"];
+/// Fields that frame or route a request, or that end at the next hop (RFC 9110 7.6.1): no upstream would see them.
+const NEVER_CREDENTIALS: [&str; 16] = [
     "host",
     "connection",
     "content-length",
@@ -381,5 +405,10 @@ const NEVER_CREDENTIALS: [&str; 11] = [
     "upgrade",
     "keep-alive",
     "proxy-connection",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "expect",
+    "http2-settings",
+    "max-forwards",
     "via",
 ];

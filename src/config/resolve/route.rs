@@ -36,11 +36,16 @@ impl Check<'_, '_> {
             }
         }
         for listener in listeners {
-            if let ListenerMode::Reverse(upstream) = &listener.value.mode
-                && !routes.iter().any(|route| route.host.matches(upstream.host.as_str(), upstream.port))
-            {
+            let ListenerMode::Reverse(upstream) = &listener.value.mode else { continue };
+            let meant = |route: &&Route| route.host.matches(upstream.host.as_str(), upstream.port);
+            if !routes.iter().any(|route| meant(&route)) {
                 let what = format!("nothing injects a token into what arrives at {}", listener.value.address);
                 self.reader.warning(listener, what, format!("add a route with host = \"{}\"", upstream.host));
+            }
+            let injected = routes.iter().filter(meant).any(|r| r.profile.is_some() && r.upstream.is_none());
+            if injected && upstream.scheme == Scheme::Http && !upstream.host.is_loopback() {
+                let hint = "write https:// if the upstream speaks TLS";
+                self.reader.warning(listener, "the token goes out in clear text", hint);
             }
         }
         routes

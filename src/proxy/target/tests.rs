@@ -77,7 +77,7 @@ fn host_decides_for_origin_form_and_needs_a_route() {
         assert_eq!(ask(&forward_listener(), Method::GET, "/x", host), expected.map(str::to_owned), "{host:?}");
     }
     let named = Named { method: &Method::GET, request_target: b"/", host: Some(b"a") };
-    assert!(decide(&forward_listener(), named).unwrap().needs_route);
+    assert_eq!(decide(&forward_listener(), named).unwrap().named_by, NamedBy::Host);
 }
 
 #[test]
