@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use hickory_resolver::{
     ResolverBuilder, TokioResolver,
-    config::{LookupIpStrategy, ResolverConfig},
+    config::{LookupIpStrategy, ResolveHosts, ResolverConfig},
     net::runtime::TokioRuntimeProvider,
 };
 
@@ -19,7 +19,22 @@ use crate::route::pattern::Host;
 
 /// The one resolver of the process, also for token endpoints.
 #[derive(Clone)]
-pub struct Resolver(Arc<ArcSwap<TokioResolver>>);
+pub struct Resolver(Arc<ArcSwap<Resolvers>>);
+
+/// With the hosts file, and past it.
+struct Resolvers {
+    system: TokioResolver,
+    past_hosts: TokioResolver,
+}
+
+/// Where names are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// As the system does: the hosts file, then the name servers.
+    System,
+    /// By the name servers alone: for a name that a hosts file leads to lanyard itself.
+    PastHosts,
+}
 
 impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -56,7 +71,7 @@ impl Resolver {
     /// # Errors
     /// They cannot be read or hold nothing usable.
     pub fn system() -> Result<Self, String> {
-        Ok(Self(Arc::new(ArcSwap::from_pointee(build()?))))
+        Ok(Self(Arc::new(ArcSwap::from_pointee(Resolvers::build()?))))
     }
 
     /// Reads the system's settings anew: the laptop moved to another network, the hosts file changed.
@@ -64,7 +79,7 @@ impl Resolver {
     /// # Errors
     /// They cannot be read; the old ones stay.
     pub fn reload(&self) -> Result<(), String> {
-        self.0.store(Arc::new(build()?));
+        self.0.store(Arc::new(Resolvers::build()?));
         Ok(())
     }
 
@@ -72,8 +87,8 @@ impl Resolver {
     ///
     /// # Errors
     /// No address, or only forbidden ones.
-    pub async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, DnsError> {
-        let all = self.lookup(host).await?;
+    pub async fn resolve(&self, host: &Host, names: Names) -> Result<Vec<IpAddr>, DnsError> {
+        let all = self.lookup(host, names).await?;
         let mut allowed = all.iter().copied().filter(|ip| forbidden(*ip).is_none()).peekable();
         if allowed.peek().is_some() {
             return Ok(allowed.collect());
@@ -89,15 +104,19 @@ impl Resolver {
     ///
     /// # Errors
     /// No address.
-    pub async fn lookup(&self, host: &Host) -> Result<Vec<IpAddr>, DnsError> {
+    pub async fn lookup(&self, host: &Host, names: Names) -> Result<Vec<IpAddr>, DnsError> {
         match host.ip() {
             Some(ip) => Ok(vec![ip]),
-            None => self.lookup_name(host.as_str()).await,
+            None => self.lookup_name(host.as_str(), names).await,
         }
     }
 
-    async fn lookup_name(&self, name: &str) -> Result<Vec<IpAddr>, DnsError> {
-        let resolver = self.0.load_full();
+    async fn lookup_name(&self, name: &str, names: Names) -> Result<Vec<IpAddr>, DnsError> {
+        let resolvers = self.0.load_full();
+        let resolver = match names {
+            Names::System => &resolvers.system,
+            Names::PastHosts => &resolvers.past_hosts,
+        };
         let found = resolver.lookup_ip(name).await.map_err(|e| unresolved(name, &e.to_string()))?;
         let addresses: Vec<IpAddr> = found.iter().collect();
         if addresses.is_empty() { Err(unresolved(name, "it has no address")) } else { Ok(addresses) }
@@ -108,7 +127,7 @@ impl reqwest::dns::Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
         let this = self.clone();
         Box::pin(async move {
-            let addresses = this.lookup_name(name.as_str()).await?;
+            let addresses = this.lookup_name(name.as_str(), Names::System).await?;
             // The port is the URL's: reqwest puts it in where it is 0.
             Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0))) as reqwest::dns::Addrs)
         })
@@ -150,25 +169,30 @@ fn unresolved(host: &str, reason: &str) -> DnsError {
     DnsError::Unresolved { host: host.to_owned(), reason: reason.to_owned() }
 }
 
-fn build() -> Result<TokioResolver, String> {
-    let builder = match TokioResolver::builder_tokio() {
-        Ok(builder) => builder,
-        // No resolv.conf, as in an empty container image: the hosts file and literal addresses still work.
-        Err(error) => {
-            tracing::warn!(%error, "the system's resolver settings cannot be read: only the hosts file is used");
-            TokioResolver::builder_with_config(
-                ResolverConfig::from_parts(None, Vec::new(), Vec::new()),
-                TokioRuntimeProvider::default(),
-            )
-        }
-    };
-    finish(builder)
+impl Resolvers {
+    fn build() -> Result<Self, String> {
+        let builder = || match TokioResolver::builder_tokio() {
+            Ok(builder) => builder,
+            // No resolv.conf, as in an empty container image: the hosts file and literal addresses still work.
+            Err(error) => {
+                tracing::warn!(%error, "the system's resolver settings cannot be read: only the hosts file is used");
+                let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+                TokioResolver::builder_with_config(nobody, TokioRuntimeProvider::default())
+            }
+        };
+        Self::finish(builder(), builder())
+    }
+
+    fn finish(mut system: Builder, mut past_hosts: Builder) -> Result<Self, String> {
+        system.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        past_hosts.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        past_hosts.options_mut().use_hosts_file = ResolveHosts::Never;
+        let built = |builder: Builder| builder.build().map_err(|e| e.to_string());
+        Ok(Self { system: built(system)?, past_hosts: built(past_hosts)? })
+    }
 }
 
-fn finish(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<TokioResolver, String> {
-    builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    builder.build().map_err(|e| e.to_string())
-}
+type Builder = ResolverBuilder<TokioRuntimeProvider>;
 
 /// Where clouds answer for instance credentials outside the link-local range: Alibaba, Azure's wire server, Oracle.
 const METADATA_V4: [Ipv4Addr; 3] =

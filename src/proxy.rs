@@ -37,6 +37,7 @@ use crate::{
     config::{Existing, OnUnavailable, Unmatched},
     dns::Resolver,
     metrics::Metrics,
+    route::{Ambiguous, path},
     snapshot::{Current, Profile, RouteEntry, Snapshot},
     token::Unavailable,
 };
@@ -143,6 +144,7 @@ impl ProxyHttp for Injector {
         head.set_raw_path(destination.path_and_query.as_bytes())?;
         headers::rewrite(head, &destination.authority(), &self.via.value, &context.credential)?;
         context.upstream_status = None;
+        context.sends += 1;
         context.expect_answer();
         Ok(())
     }
@@ -166,6 +168,9 @@ impl ProxyHttp for Injector {
         answer: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<()> {
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 without having been asked to").into_up());
+        }
         if is_interim(answer) {
             // The one that counts is still due. pingora turns keep-alive off as it would for an answer that comes before
             // the whole request.
@@ -252,8 +257,10 @@ impl ProxyHttp for Injector {
         } else if *error.etype() == retry::REJECTED {
             // The upstream did not act on it: any method may go again.
             error.set_retry(true);
-        } else if session.req_header().method.is_idempotent() {
+        } else if session.req_header().method.is_idempotent() && !context.resent {
+            // A pooled connection may have been closed as the request went out: once more, and only once.
             error.retry.decide_reuse(client_reused);
+            context.resent = error.retry();
         } else {
             error.set_retry(false);
         }
@@ -370,7 +377,11 @@ impl Injector {
         head: &RequestHeader,
     ) -> Result<Option<Arc<RouteEntry>>, Refusal> {
         let found = snapshot.routes.find(target.host.as_str(), target.port, target.path(), &head.method);
-        if let Some(entry) = found {
+        if let Some(entry) = found.map_err(|Ambiguous| target.ambiguous())? {
+            let base = entry.route.upstream.as_ref().and_then(|upstream| upstream.path.as_ref());
+            if base.is_some() && path::normalise(target.path()).is_none() {
+                return Err(target.no_normal_form());
+            }
             return Ok(Some(Arc::clone(entry)));
         }
         let to = target.authority();

@@ -38,15 +38,33 @@ impl<T> Table<T> {
 
     /// The most specific route for a request: exact host before wildcard, longer suffix before shorter, with port
     /// before without, longer path prefix first, with methods before without. `path` has no query.
-    pub fn find(&self, host: &str, port: u16, path: &str, method: &Method) -> Option<&T> {
-        let request = Request { host, port, normal_path: path::normalise(path), method };
-        if let Some(found) = self.exact.get(host).and_then(|entries| request.first(entries)) {
+    ///
+    /// # Errors
+    /// The path hides a separator (`%2f`, `%5c`, `\`), and the two ways to read it take different routes.
+    pub fn find(&self, host: &str, port: u16, path: &str, method: &Method) -> Result<Option<&T>, Ambiguous> {
+        let strict = path::normalise(path);
+        let found = self.first(&Request { host, port, normal_path: strict.as_deref(), method });
+        if !path::has_hidden_separator(path) {
+            return Ok(found);
+        }
+        let lax = path::normalise_lax(path);
+        let other = self.first(&Request { host, port, normal_path: lax.as_deref(), method });
+        match (found, other) {
+            (None, None) => Ok(None),
+            (Some(found), Some(other)) if std::ptr::eq(found, other) => Ok(Some(found)),
+            _ => Err(Ambiguous),
+        }
+    }
+
+    /// The most specific route for one reading of the path.
+    fn first(&self, request: &Request<'_>) -> Option<&T> {
+        if let Some(found) = self.exact.get(request.host).and_then(|entries| request.first(entries)) {
             return Some(found);
         }
         if self.wildcard.is_empty() {
             return None;
         }
-        let mut suffix = host;
+        let mut suffix = request.host;
         while let Some((_, rest)) = suffix.split_once('.') {
             suffix = rest;
             if let Some(found) = self.wildcard.get(suffix).and_then(|entries| request.first(entries)) {
@@ -64,12 +82,16 @@ impl<T> Table<T> {
     }
 }
 
+/// A path that can be read in two ways which take different routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ambiguous;
+
 /// What a route is compared with.
 struct Request<'a> {
     host: &'a str,
     port: u16,
-    /// `None` where the path is ambiguous: then no prefix matches.
-    normal_path: Option<std::borrow::Cow<'a, str>>,
+    /// `None` where the path has no normal form: then no prefix matches.
+    normal_path: Option<&'a str>,
     method: &'a Method,
 }
 
@@ -79,7 +101,7 @@ impl Request<'_> {
     }
 
     fn matches(&self, route: &Route) -> bool {
-        let path_matches = match (&route.path_prefix, &self.normal_path) {
+        let path_matches = match (&route.path_prefix, self.normal_path) {
             (None, _) => true,
             (Some(prefix), Some(path)) => prefix.matches(path),
             (Some(_), None) => false,

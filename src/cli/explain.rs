@@ -11,7 +11,7 @@ use crate::{
         refusal::Refusal,
         target::{self, Listening, Named, Target},
     },
-    route::Table,
+    route::{Ambiguous, Table},
     snapshot::wire_name,
 };
 
@@ -61,7 +61,8 @@ fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, R
     ];
 
     let table = Table::new(config.routes.iter().map(|route| (route.clone(), route)));
-    let route = table.find(target.host.as_str(), target.port, target.path(), method).copied();
+    let route = table.find(target.host.as_str(), target.port, target.path(), method);
+    let route = route.map_err(|Ambiguous| target.ambiguous())?.copied();
     let Some(route) = route else {
         return unmatched(config, &target, method).map(|more| {
             lines.extend(more);

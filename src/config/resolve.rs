@@ -283,7 +283,7 @@ impl Check<'_, '_> {
                 return None;
             }
         };
-        let path = match (path, path::normalise(path)) {
+        let path = match (path, path::normalise(path).filter(|_| !path::has_hidden_separator(path))) {
             ("" | "/", _) => None,
             (path, Some(normal)) if normal == path && path.bytes().all(is_path_byte) => Some(path.to_owned()),
             _ => {

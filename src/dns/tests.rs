@@ -45,7 +45,7 @@ fn metadata_and_link_local_addresses_are_forbidden_in_every_spelling() {
 #[tokio::test]
 async fn literal_and_local_names_resolve_and_metadata_does_not() {
     let resolver = Resolver::system().unwrap();
-    let resolve = async |host: &str| resolver.resolve(&Host::parse(host).unwrap()).await;
+    let resolve = async |host: &str| resolver.resolve(&Host::parse(host).unwrap(), Names::System).await;
     assert_eq!(resolve("127.0.0.1").await.unwrap(), [IpAddr::from([127, 0, 0, 1])]);
     assert!(resolve("localhost").await.unwrap().iter().all(IpAddr::is_loopback));
     assert!(matches!(resolve("169.254.169.254").await, Err(DnsError::Forbidden { kind: "link-local", .. })));
@@ -88,15 +88,19 @@ async fn search_domains_ttls_and_the_hosts_file_are_honoured() {
     let server = NameServerConfig::new(address.ip(), true, vec![connection]);
     let search = vec![Name::from_ascii("corp.test.").unwrap()];
     let config = ResolverConfig::from_parts(None, search, vec![server]);
-    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    let mut resolver = finish(builder).unwrap();
+    let builder = || TokioResolver::builder_with_config(config.clone(), TokioRuntimeProvider::default());
+    let mut resolvers = Resolvers::finish(builder(), builder()).unwrap();
     let mut hosts = Hosts::default();
-    hosts.read_hosts_conf("192.0.2.9 legacy.test\n".as_bytes()).unwrap();
-    resolver.set_hosts(Arc::new(hosts));
-    let resolver = Resolver(Arc::new(ArcSwap::from_pointee(resolver)));
-    let resolve = async |host: &str| resolver.resolve(&Host::parse(host).unwrap()).await;
+    hosts.read_hosts_conf("192.0.2.9 legacy.test\n127.0.0.1 api.corp.test\n".as_bytes()).unwrap();
+    resolvers.system.set_hosts(Arc::new(hosts));
+    let resolver = Resolver(Arc::new(ArcSwap::from_pointee(resolvers)));
+    let lookup = async |host: &str, names| resolver.resolve(&Host::parse(host).unwrap(), names).await;
 
-    assert_eq!(resolve("legacy.test").await.unwrap(), [IpAddr::from([192, 0, 2, 9])]);
+    assert_eq!(lookup("legacy.test", Names::System).await.unwrap(), [IpAddr::from([192, 0, 2, 9])]);
+    assert_eq!(lookup("api.corp.test", Names::System).await.unwrap(), [IpAddr::from([127, 0, 0, 1])]);
+    assert!(lookup("legacy.test", Names::PastHosts).await.is_err());
+    let resolve = async |host: &str| lookup(host, Names::PastHosts).await;
+
     for name in ["api.corp.test", "api", "API", "api.corp.test"] {
         assert_eq!(resolve(name).await.unwrap(), [IpAddr::from([192, 0, 2, 7])], "{name}");
     }

@@ -11,6 +11,7 @@ use tokio::{
 use super::{Front, stream::ClientStream};
 use crate::{
     config::{ConnectPolicy, ListenerMode, Scheme, Unmatched},
+    dns::Names,
     metrics::Outcome,
     proxy::{
         peer::{DEFAULT_CONNECT_TIMEOUT, Destination, addresses},
@@ -95,8 +96,14 @@ async fn open(
                     set forward.connect = \"tunnel\"";
         return Err(Refusal::new(Code::ConnectDenied, detail, hint));
     }
-    let destination =
-        Destination { scheme: Scheme::Https, host, port, path_and_query: String::new(), named_literally: false };
+    let destination = Destination {
+        scheme: Scheme::Https,
+        host,
+        port,
+        path_and_query: String::new(),
+        named_literally: false,
+        names: Names::System,
+    };
     let candidates = addresses(&destination, &front.resolver, &front.own, DEFAULT_CONNECT_TIMEOUT).await?;
     dial(candidates, &destination.authority()).await
 }

@@ -125,16 +125,20 @@ fn examine(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     if absolute.is_none() && !target.starts_with('/') && target != "*" {
         return Err(bad("the request target is neither a path nor a URL").hinting("send '/path' or 'http://host/path'"));
     }
-    let body = if named("upgrade").next().is_some() { Body::Open } else { body };
-    let rewritten = match absolute {
+    if http::Uri::try_from(target).is_err() {
+        return Err(bad("the request target has a character that is none of a URL's").hinting("percent-encode it"));
+    }
+    let (body, ignore_upgrade) = upgrade(named("upgrade"), named("connection"), body)?;
+    let host = match absolute {
         Some(authority) => {
             split_authority(authority)
                 .map_err(|e| bad(format!("the target cannot be told: {e}")).hinting("send http://HOST[:PORT]/PATH"))?;
             // RFC 9112 3.2.2: the Host that came is ignored and replaced.
-            (hosts.as_slice() != [authority.as_bytes()]).then(|| with_host(&request, authority))
+            (hosts.as_slice() != [authority.as_bytes()]).then_some(authority)
         }
         None => None,
     };
+    let rewritten = (host.is_some() || ignore_upgrade).then(|| rewrite(&request, host, ignore_upgrade));
     Ok(Head { length: bytes.len(), body, kind: Kind::Request, rewritten })
 }
 
@@ -197,20 +201,49 @@ fn absolute_authority(target: &str) -> Option<&str> {
     rest.split(['/', '?', '#']).next()
 }
 
-/// The head with this Host in place of what it had.
-fn with_host(request: &httparse::Request<'_, '_>, authority: &str) -> Vec<u8> {
+/// What follows a head that may ask for an upgrade (RFC 9110 7.8), and whether its `Upgrade` is to be ignored: it counts
+/// only where `Connection` names it.
+fn upgrade<'a>(
+    mut upgrades: impl Iterator<Item = &'a [u8]>,
+    mut connections: impl Iterator<Item = &'a [u8]>,
+    body: Body,
+) -> Result<(Body, bool), Refusal> {
+    if upgrades.next().is_none() {
+        return Ok((body, false));
+    }
+    let names_it =
+        |value: &[u8]| value.split(|b| *b == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+    if !connections.any(names_it) {
+        return Ok((body, true));
+    }
+    match body {
+        Body::Exact(0) => Ok((Body::Open, false)),
+        _ => Err(bad("an Upgrade with a body").hinting("send the body before or after the upgrade")),
+    }
+}
+
+/// The head with this Host in place of what it had, and without `Upgrade` if that is to be ignored.
+fn rewrite(request: &httparse::Request<'_, '_>, host: Option<&str>, ignore_upgrade: bool) -> Vec<u8> {
     let mut head = Vec::with_capacity(1024);
     head.extend_from_slice(request.method.unwrap_or_default().as_bytes());
     head.push(b' ');
     head.extend_from_slice(request.path.unwrap_or_default().as_bytes());
-    head.extend_from_slice(if request.version == Some(0) { b" HTTP/1.0\r\nHost: " } else { b" HTTP/1.1\r\nHost: " });
-    head.extend_from_slice(authority.as_bytes());
-    head.extend_from_slice(b"\r\n");
-    for field in request.headers.iter().filter(|field| !field.name.eq_ignore_ascii_case("host")) {
-        head.extend_from_slice(field.name.as_bytes());
+    head.extend_from_slice(if request.version == Some(0) { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
+    let mut push = |name: &str, value: &[u8]| {
+        head.extend_from_slice(name.as_bytes());
         head.extend_from_slice(b": ");
-        head.extend_from_slice(field.value);
+        head.extend_from_slice(value);
         head.extend_from_slice(b"\r\n");
+    };
+    if let Some(host) = host {
+        push("Host", host.as_bytes());
+    }
+    for field in request.headers.iter() {
+        let replaced = host.is_some() && field.name.eq_ignore_ascii_case("host");
+        let ignored = ignore_upgrade && field.name.eq_ignore_ascii_case("upgrade");
+        if !replaced && !ignored {
+            push(field.name, field.value);
+        }
     }
     head.extend_from_slice(b"\r\n");
     head

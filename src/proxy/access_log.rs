@@ -13,6 +13,7 @@ pub(super) fn write(context: &Context, method: &str, status: u16, error: Option<
     };
     let withheld = match &context.credential {
         Carried::Nothing(why) if profile.is_some() && context.refusal.is_none() => Some(*why),
+        Carried::Stripped(_) => Some("unavailable"),
         _ => None,
     };
     tracing::info!(
@@ -30,6 +31,7 @@ pub(super) fn write(context: &Context, method: &str, status: u16, error: Option<
         serial,
         withheld,
         retried = context.retried,
+        sends = context.sends,
         token_wait_ms = millis(context.token_wait),
         duration_ms = millis(context.started.elapsed()),
         code = context.refusal.as_ref().map(|r| r.code.as_str()),

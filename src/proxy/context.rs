@@ -102,6 +102,10 @@ pub struct Context {
     pub token_wait: Duration,
     /// The addresses of its upstream that have not been tried, the next one last.
     pub addresses: Option<Vec<SocketAddr>>,
+    /// How often its head went out.
+    pub sends: u32,
+    /// Whether it was sent again because its pooled connection was dead.
+    pub resent: bool,
     /// Whether it was sent again with a new token.
     pub retried: bool,
     /// Whether `response_timeout` ended it.
@@ -144,6 +148,8 @@ impl Context {
             credential: Carried::Nothing("unmatched"),
             token_wait: Duration::ZERO,
             addresses: None,
+            sends: 0,
+            resent: false,
             retried: false,
             answer_overdue: false,
             keepalive: None,

@@ -39,7 +39,7 @@ fn told(error: &Error, context: &Context, body_timeout: std::time::Duration) -> 
         (ErrorType::InvalidHTTPHeader, ErrorSource::Downstream) => Refusal::new(
             Code::BadRequest,
             "the request is not well-formed",
-            "look at its header fields and its body's framing",
+            "look at its header fields (does Connection name one that has to stay?) and its body's framing",
         ),
         (_, ErrorSource::Downstream) => Refusal::new(
             Code::BadRequest,
@@ -81,7 +81,7 @@ fn told(error: &Error, context: &Context, body_timeout: std::time::Duration) -> 
         ) => Refusal::new(
             Code::UpstreamUnreachable,
             format!("the connection to {to} broke before an answer"),
-            "look at the upstream's log; a request with a body is not sent twice",
+            "look at the upstream's log; only GET, HEAD, PUT, DELETE and the like are sent once more, and once",
         ),
         (ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 | ErrorType::H2Downgrade, ErrorSource::Upstream) => {
             Refusal::new(

@@ -6,11 +6,11 @@ use pingora::{protocols::ALPN, upstreams::peer::HttpPeer, utils::tls::WrappedX50
 
 use super::{
     refusal::{Code, Refusal},
-    target::{NamedBy, Target, join},
+    target::{NamedBy, Target, join, under},
 };
 use crate::{
     config::{Route, Scheme},
-    dns::{DnsError, Resolver},
+    dns::{DnsError, Names, Resolver},
     route::{path, pattern::Host},
     snapshot::RouteEntry,
 };
@@ -28,6 +28,8 @@ pub struct Destination {
     pub path_and_query: String,
     /// Whether an operator wrote the host as an address into `upstream`: such a one is not vetted.
     pub named_literally: bool,
+    /// Where its name is looked up.
+    pub names: Names,
 }
 
 impl Destination {
@@ -49,7 +51,10 @@ impl Destination {
         };
         let path_and_query =
             route.and_then(|route| mapped_path(target, route)).unwrap_or_else(|| target.path_and_query.clone());
-        Self { scheme, host, port, path_and_query, named_literally }
+        // A client that names its target by Host alone was led here by a hosts file, which leads us here too.
+        let by_hosts_file = target.named_by == NamedBy::Host && route.is_none_or(|route| route.upstream.is_none());
+        let names = if by_hosts_file { Names::PastHosts } else { Names::System };
+        Self { scheme, host, port, path_and_query, named_literally, names }
     }
 
     /// `host:port`, for people.
@@ -78,7 +83,7 @@ fn mapped_path(target: &Target, route: &Route) -> Option<String> {
         Some((path, query)) => (path, format!("?{query}")),
         None => (whole.as_str(), String::new()),
     };
-    let Some(prefix) = &route.path_prefix else { return Some(join(base, whole)) };
+    let Some(prefix) = &route.path_prefix else { return under(base, whole) };
     // A route with a prefix matched, so the path has a normal form, and the prefix is the beginning of it.
     let normal = path::normalise(path)?;
     let rest = prefix.rest_of(&normal)?;
@@ -96,8 +101,14 @@ pub async fn addresses(
     limit: Duration,
 ) -> Result<Vec<SocketAddr>, Refusal> {
     let host = &destination.host;
-    let looked_up =
-        async { if destination.named_literally { resolver.lookup(host).await } else { resolver.resolve(host).await } };
+    let looked_up = async {
+        let names = destination.names;
+        if destination.named_literally {
+            resolver.lookup(host, names).await
+        } else {
+            resolver.resolve(host, names).await
+        }
+    };
     let found = tokio::time::timeout(limit, looked_up).await.map_err(|_| {
         let detail = format!("{host} did not resolve within connect_timeout ({limit:?})");
         Refusal::new(

@@ -5,7 +5,10 @@ use http::Method;
 use super::refusal::{Code, Refusal};
 use crate::{
     config::{ListenerMode, Scheme, Upstream},
-    route::pattern::{Host, HostPattern, split_authority},
+    route::{
+        path,
+        pattern::{Host, HostPattern, split_authority},
+    },
 };
 
 /// The (scheme, host, port) that a request is for, and its path and query.
@@ -38,6 +41,17 @@ impl Target {
     /// The path without the query.
     pub fn path(&self) -> &str {
         self.path_and_query.split_once('?').map_or(self.path_and_query.as_str(), |(path, _)| path)
+    }
+
+    /// The refusal where the path could leave the one that it is put under.
+    pub fn no_normal_form(&self) -> Refusal {
+        no_normal_form()
+    }
+
+    /// The refusal where the path can be read in two ways that take different routes.
+    pub fn ambiguous(&self) -> Refusal {
+        let detail = "the path hides a separator ('%2f', '%5c', '\\' or '//'), and read with and without it takes different routes";
+        bad(detail, "send the path without it, or give both readings the same route (a shorter path_prefix)")
     }
 
     /// `host:port` for logs.
@@ -73,7 +87,8 @@ pub struct Named<'a> {
 /// # Errors
 /// 405 for TRACE; 400 where the target cannot be told; 421 where a reverse listener is not meant.
 pub fn decide(listening: &Listening, named: Named<'_>) -> Result<Target, Refusal> {
-    if *named.method == Method::TRACE || named.method.as_str().eq_ignore_ascii_case("TRACK") {
+    let method = named.method.as_str();
+    if method.eq_ignore_ascii_case("TRACE") || method.eq_ignore_ascii_case("TRACK") {
         let hint = "TRACE would show the injected credential to the caller: use another method";
         return Err(Refusal::new(Code::MethodNotAllowed, "TRACE is not forwarded", hint));
     }
@@ -173,7 +188,7 @@ fn reverse(
         ));
     }
     let path_and_query = match &upstream.path {
-        Some(base) if path_and_query != "*" => join(base, &path_and_query),
+        Some(base) if path_and_query != "*" => under(base, &path_and_query).ok_or_else(no_normal_form)?,
         _ => path_and_query,
     };
     Ok(Target {
@@ -183,6 +198,20 @@ fn reverse(
         path_and_query,
         named_by: NamedBy::Operator,
     })
+}
+
+/// A request's path and query under a base, which its dots cannot leave; `None` where it has no normal form.
+pub fn under(base: &str, path_and_query: &str) -> Option<String> {
+    let (path, query) = match path_and_query.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path_and_query, None),
+    };
+    let joined = join(base, &path::normalise(path)?);
+    Some(query.map_or_else(|| joined.clone(), |query| format!("{joined}?{query}")))
+}
+
+fn no_normal_form() -> Refusal {
+    bad("the path has no normal form (a NUL, a broken escape, or '..' that climbs out)", "send the path without it")
 }
 
 /// The path under another one, with exactly one `/` where they meet. `rest` may begin with `?` or be empty.

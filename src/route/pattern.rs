@@ -184,7 +184,8 @@ impl HostPattern {
         } else {
             host == self.host.as_str()
         };
-        host_matches && self.port.is_none_or(|p| p == port)
+        // An `http` URL without a port goes out to 443: a route for that port is meant.
+        host_matches && self.port.is_none_or(|p| p == port || (p == 443 && port == 80))
     }
 }
 
@@ -217,11 +218,11 @@ impl PathPrefix {
         if text.contains(['?', '#']) {
             return Err("a path prefix has no query and no fragment".to_owned());
         }
-        match super::path::normalise(text) {
-            None => {
-                Err("the path is ambiguous ('%2f', '%5c', '\\' or '..' that climbs out): no request could match it"
-                    .to_owned())
-            }
+        match super::path::normalise(text).filter(|_| !super::path::has_hidden_separator(text)) {
+            None => Err(
+                "the path is ambiguous ('%2f', '%5c', '\\', '//' or '..' that climbs out): no request could match it"
+                    .to_owned(),
+            ),
             Some(normal) if normal != text => Err(format!("write the path in its normal form: \"{normal}\"")),
             Some(_) => Ok(Self(text.into())),
         }

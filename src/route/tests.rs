@@ -56,7 +56,7 @@ fn the_most_specific_route_wins_whatever_the_order() {
             ("evilexample.com", 443, "/", Method::GET, None),
             ("api.example.com.evil.test", 443, "/", Method::GET, None),
         ] {
-            let found = table.find(host, port, path, &method).copied();
+            let found = table.find(host, port, path, &method).unwrap().copied();
             assert_eq!(found, expected, "{method} {host}:{port}{path}");
         }
         routes.reverse();
@@ -66,35 +66,58 @@ fn the_most_specific_route_wins_whatever_the_order() {
 #[test]
 fn a_less_specific_host_serves_where_the_path_of_the_more_specific_one_does_not_match() {
     let table = table(&[("v1", "api.example.com", Some("/v1/"), None), ("rest", "*.example.com", None, None)]);
-    assert_eq!(table.find("api.example.com", 443, "/v2/", &Method::GET), Some(&"rest"));
+    assert_eq!(table.find("api.example.com", 443, "/v2/", &Method::GET), Ok(Some(&"rest")));
 }
 
 #[test]
-fn an_ambiguous_path_matches_no_prefix() {
+fn a_path_matches_a_prefix_only_if_it_does_so_however_it_is_read() {
     let table = table(&[("v1", "h", Some("/v1/"), None)]);
-    for (path, matches) in [
-        ("/v1/x", true),
-        ("/v1/./x", true),
-        ("/x/../v1/y", true),
-        ("/%76%31/x", true),
-        ("/v1/%2e%2e/admin", false),
-        ("/v1/../admin", false),
-        ("/v1", false),
-        ("/V1/x", false),
-        ("//v1/x", false),
-        ("/v1%2fx", false),
-        ("/v1/a%2Fb", false),
-        ("/v1/a%5cb", false),
-        ("/v1\\x", false),
-        ("/v1/..\\x", false),
-        ("/../v1/x", false),
-        ("/v1/%", false),
-        ("/v1/%zz", false),
-        ("/v1/%00", false),
-        ("/v1/..;/admin", false),
-        ("/v1/%2e%2e;a=b/admin", false),
+    let (yes, no, ambiguous) = (Ok(Some(&"v1")), Ok(None), Err(Ambiguous));
+    for (path, expected) in [
+        ("/v1/x", yes),
+        ("/v1/./x", yes),
+        ("/x/../v1/y", yes),
+        ("/%76%31/x", yes),
+        ("/v1/group%2Fproject", yes), // the same route whether or not %2F separates
+        ("/v1/a%5cb", yes),
+        ("/v1/a\\b", yes),
+        ("/v1/%2e%2e/admin", no),
+        ("/v1/../admin", no),
+        ("/v1", no),
+        ("/V1/x", no),
+        ("/other/a%2Fb", no),
+        ("/v1/..%2fadmin", ambiguous),
+        ("/v1/x%2f..%2f..%2fadmin", ambiguous),
+        ("/v1%2fx", ambiguous),
+        ("/admin%2f..%2fv1/x", ambiguous),
+        ("/v1\\x", ambiguous),
+        ("/v1/..\\x", ambiguous),
+        ("/v1/..%5cx", ambiguous),
+        ("//v1/x", ambiguous),
+        ("/v1//x", yes),
+        ("/../v1/x", no),
+        ("/v1/%", no),
+        ("/v1/%zz", no),
+        ("/v1/%00", no),
+        ("/v1/..;/admin", no),
+        ("/v1/%2e%2e;a=b/admin", no),
     ] {
-        assert_eq!(table.find("h", 443, path, &Method::GET).is_some(), matches, "{path}");
+        assert_eq!(table.find("h", 443, path, &Method::GET), expected, "{path}");
+    }
+}
+
+#[test]
+fn a_route_without_a_prefix_takes_any_path_unless_a_prefix_might() {
+    let table = table(&[("v1", "h", Some("/v1"), None), ("rest", "h", None, None)]);
+    for (path, expected) in [
+        ("/a%2fb", Ok(Some(&"rest"))),
+        ("/%zz", Ok(Some(&"rest"))),
+        ("//a", Ok(Some(&"rest"))),
+        ("/v1%2fx", Err(Ambiguous)),
+        ("//v1", Err(Ambiguous)),
+        ("/%2fv1", Err(Ambiguous)),
+    ] {
+        assert_eq!(table.find("h", 443, path, &Method::GET), expected, "{path}");
     }
 }
 
@@ -185,6 +208,9 @@ fn patterns_match_whole_labels() {
         ("*.example.com", "evilexample.com", 443, false),
         ("example.com:8443", "example.com", 443, false),
         ("example.com:8443", "example.com", 8443, true),
+        ("example.com:443", "example.com", 80, true), // http://example.com/ goes out to 443
+        ("example.com:443", "example.com", 8080, false),
+        ("example.com:80", "example.com", 443, false),
         ("[::1]:80", "::1", 80, true),
     ] {
         assert_eq!(HostPattern::parse(pattern).unwrap().matches(host, port), expected, "{pattern} {host}:{port}");

@@ -245,3 +245,27 @@ async fn no_request_comes_back_to_lanyard() {
     scene.refuses(&[("GET http://self.example.test/ HTTP/1.1\r\nHost: x", LOOP)]).await;
     scene.lanyard.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoded_slash_below_a_prefix_takes_its_token_and_one_that_climbs_out_is_refused() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    let route = upstream.route("api.test", "p").replace("[[routes]]\n", "[[routes]]\npath_prefix = \"/api/v4\"\n");
+    let lanyard = Lanyard::start(&format!("{}{route}", idp.profile("p"))).await;
+    lanyard.ready().await;
+    let ask = async |path: &str| {
+        let text = format!("GET http://api.test{path} HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n\r\n");
+        status_of(&raw(lanyard.address(), text).await)
+    };
+    assert_eq!(ask("/api/v4/projects/group%2Fname").await, 200);
+    assert_eq!(upstream.seen.last().path, "/api/v4/projects/group%2Fname");
+    assert_eq!(upstream.seen.last().all("authorization"), [format!("Bearer {}", idp.last_token())]);
+    let before = upstream.seen.requests().len();
+    assert_eq!(ask("/api/v4/..%2f..%2fadmin").await, 400);
+    assert_eq!(upstream.seen.requests().len(), before);
+    // `Upgrade` counts only where `Connection` names it.
+    let text =
+        "GET http://api.test/api/v4 HTTP/1.1\r\nHost: api.test\r\nUpgrade: websocket\r\nConnection: close\r\n\r\n";
+    assert_eq!(status_of(&raw(lanyard.address(), text).await), 200);
+    assert!(upstream.seen.last().all("upgrade").is_empty());
+    lanyard.finish().await;
+}

@@ -168,3 +168,46 @@ async fn without_good_system_roots_a_route_with_its_own_still_works() {
         lanyard.finish().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_pooled_connection_costs_one_more_send_and_not_one_each() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (answered, dropped) =
+        (std::sync::Arc::new(tokio::sync::Barrier::new(3)), std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0)));
+    let (all_here, counter) = (answered.clone(), dropped.clone());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (all_here, counter) = (all_here.clone(), counter.clone());
+            tokio::spawn(async move {
+                let mut head = [0; 4096];
+                drop(stream.read(&mut head).await);
+                // Three requests are answered together, so that there are three connections.
+                all_here.wait().await;
+                drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await);
+                // Whatever comes next on it is read, and not answered.
+                if stream.read(&mut head).await.is_ok_and(|read| read > 0) {
+                    counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    let idp = Idp::start().await;
+    for (method, sends) in [("GET", 2), ("POST", 1)] {
+        let route = format!("[[routes]]\nhost = \"a.test\"\nprofile = \"p\"\nupstream = \"http://{address}\"\n");
+        let lanyard = Lanyard::start(&format!("{}{route}", idp.profile("p"))).await;
+        lanyard.ready().await;
+        let client = client(Some(lanyard.address()));
+        let warm = futures::future::join_all((0..3).map(|_| send(client.get("http://a.test/")))).await;
+        assert!(warm.iter().all(|answer| answer.status == 200));
+        dropped.store(0, std::sync::atomic::Ordering::SeqCst);
+        let answer = send(client.request(method.parse().unwrap(), "http://a.test/drop")).await;
+        assert_eq!(answer.refusal(), Some("upstream_unreachable"), "{}", answer.body);
+        assert_eq!(dropped.load(std::sync::atomic::Ordering::SeqCst), sends, "{method}");
+        let line = lanyard.wait_for("the request", |event| event["path"] == "/drop").await;
+        assert_eq!(line["sends"], sends);
+        lanyard.finish().await;
+    }
+}

@@ -36,7 +36,11 @@ fn a_body_has_one_length() {
         ("Content-Length: 0", Ok(Body::Exact(0))),
         ("content-length: 12", Ok(Body::Exact(12))),
         ("Transfer-Encoding: Chunked", Ok(Body::Open)),
-        ("Upgrade: websocket\r\nConnection: upgrade", Ok(Body::Open)),
+        ("Upgrade: websocket\r\nConnection: keep-alive, Upgrade", Ok(Body::Open)),
+        ("Upgrade: websocket", Ok(Body::Exact(0))),
+        ("Upgrade: websocket\r\nContent-Length: 3", Ok(Body::Exact(3))),
+        ("Upgrade: websocket\r\nConnection: upgrade\r\nContent-Length: 3", Err(Code::BadRequest)),
+        ("Upgrade: a\r\nConnection: upgrade\r\nTransfer-Encoding: chunked", Err(Code::BadRequest)),
         ("Content-Length: 1\r\nContent-Length: 1", Err(Code::BadRequest)),
         ("Content-Length: 1, 1", Err(Code::BadRequest)),
         ("Content-Length: +2", Err(Code::BadRequest)),
@@ -93,6 +97,23 @@ fn an_absolute_target_replaces_host() {
         let expected = rewritten
             .then(|| "GET http://a.test:80/x HTTP/1.1\r\nHost: a.test:80\r\nX-Y: z\r\n\r\n".to_owned().into_bytes());
         assert_eq!(head.rewritten, expected, "{host}");
+    }
+}
+
+#[test]
+fn an_upgrade_that_connection_does_not_name_is_ignored() {
+    let head = ask("GET /x HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: keep-alive\r\n\r\n").unwrap();
+    let expected = "GET /x HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
+    assert_eq!(head.rewritten, Some(expected.as_bytes().to_vec()));
+}
+
+#[test]
+fn a_target_that_is_no_url_is_told_so() {
+    for target in ["/a<b", "/a`b", "http://a/<"] {
+        assert_eq!(ask(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")), Err(Code::BadRequest), "{target}");
+    }
+    for target in ["/a|b^c{d}", "/a\\b", "/~!$&'()*+,;=:@%20", "http://a?x", "/a[0]"] {
+        assert!(ask(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).is_ok(), "{target}");
     }
 }
 

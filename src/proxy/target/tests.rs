@@ -111,8 +111,20 @@ fn a_reverse_listener_has_one_target_and_wants_to_be_meant() {
 }
 
 #[test]
+fn the_path_of_a_reverse_upstream_cannot_be_left() {
+    let ask = |path| ask(&reverse_listener(Some("/base")), Method::GET, path, Some("localhost"));
+    assert_eq!(ask("/a/../b?x=/../y").unwrap(), "https api.example.com:443 /base/b?x=/../y");
+    assert_eq!(ask("/../admin"), Err(Code::BadRequest));
+    assert_eq!(ask("/%2e%2e/admin"), Err(Code::BadRequest));
+}
+
+#[test]
 fn trace_is_refused_everywhere() {
     assert_eq!(ask(&forward_listener(), Method::TRACE, "http://h/", None), Err(Code::MethodNotAllowed));
+    assert_eq!(
+        ask(&forward_listener(), Method::from_bytes(b"TrAcE").unwrap(), "http://h/", None),
+        Err(Code::MethodNotAllowed)
+    );
     assert_eq!(
         ask(&reverse_listener(None), Method::from_bytes(b"TRACK").unwrap(), "/", Some("localhost")),
         Err(Code::MethodNotAllowed)
