@@ -61,7 +61,7 @@ async fn a_bad_file_is_told_whole_and_changes_nothing() {
             "[[routes]]\nhost = \"x.test\"\nprofil = \"billing\"\n",
             &["profil", "did you mean", "`profile` is missing"][..],
         ),
-        ("[limits]\nheader_timeout = 10\nmax_headers = 0\n", &["header_timeout", "\\\"30s\\\"", "max_headers"]),
+        ("[limits]\nheader_timeout = 10\nmax_headers = 0\n", &["header_timeout", "\\\"10s\\\"", "max_headers"]),
         ("[[routes]]\nhost = \"x.test\"\nprofile = \"biling\"\n", &["did you mean \\\"billing\\\""]),
         ("[[routes\n", &["TOML"]),
     ] {

@@ -91,23 +91,13 @@ async fn unclear_paths_match_no_prefix() {
         assert_eq!(status_of(&answer), 200, "{path}: {answer}");
         assert_eq!(scene.upstream.seen.last().all("authorization"), scene.bearer());
     }
-    let heads = [
-        "/v1",
-        "/v10",
-        "/V1/x",
-        "/v1/../admin",
-        "/v1/%2e%2e/admin",
-        "/v1%2fx",
-        "/v1/..%2fadmin",
-        "/v1\\x",
-        "/../v1/x",
-        "/v1/..%5cadmin",
-        "/x/v1/",
-        "?/v1/x",
-        "",
-    ]
-    .map(|path| format!("GET http://paths.example.test{path} HTTP/1.1\r\nHost: x"));
+    let heads = ["/v1", "/v10", "/V1/x", "/v1/../admin", "/v1/%2e%2e/admin", "/../v1/x", "/x/v1/", "?/v1/x", ""]
+        .map(|path| format!("GET http://paths.example.test{path} HTTP/1.1\r\nHost: x"));
     scene.refuses(&heads.iter().map(|head| (&**head, DENIED)).collect::<Vec<_>>()).await;
+    // Read in one way they match, and in the other they do not.
+    let heads = ["/v1%2fx", "/v1/..%2fadmin", "/v1\\x", "/v1/..%5cadmin", "//v1/x"]
+        .map(|path| format!("GET http://paths.example.test{path} HTTP/1.1\r\nHost: x"));
+    scene.refuses(&heads.iter().map(|head| (&**head, BAD)).collect::<Vec<_>>()).await;
     scene.lanyard.finish().await;
 }
 
