@@ -26,7 +26,12 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::{metrics::Metrics, reload::Reloader, route::pattern::split_authority, snapshot::Current};
+use crate::{
+    metrics::{Metrics, TokenTimes},
+    reload::Reloader,
+    route::pattern::split_authority,
+    snapshot::Current,
+};
 
 /// What the admin listener tells of and acts on.
 #[derive(Clone, Debug)]
@@ -74,7 +79,12 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render()).into_response()
+    let snapshot = admin.current.load();
+    let tokens = snapshot.profiles.values().filter_map(|profile| {
+        let (arrived, expires) = profile.slot.status().last_success?;
+        Some(TokenTimes { profile: Arc::clone(&profile.config.name), arrived, expires })
+    });
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render(tokens)).into_response()
 }
 
 async fn status(State(admin): State<Admin>) -> Response {

@@ -33,6 +33,8 @@ struct Families {
     connections: IntGaugeVec,
     tunnels: IntCounter,
     profiles: Mutex<HashMap<Arc<str>, Arc<ProfileMetrics>>>,
+    /// One at a time, for the gauges that are set then.
+    rendering: Mutex<()>,
 }
 
 /// How a request ended; the label `outcome` of `lanyard_requests_total`.
@@ -82,9 +84,18 @@ pub struct ProfileMetrics {
     /// `lanyard_token_wait_seconds`: how long requests waited for a token.
     pub token_wait: Histogram,
     token_requests: IntCounterVec,
-    token_expiry: GaugeVec,
-    token_last_success: GaugeVec,
     name: Arc<str>,
+}
+
+/// When the last token of a profile arrived and when it expires, for the gauges.
+#[derive(Clone, Debug)]
+pub struct TokenTimes {
+    /// Whose.
+    pub profile: Arc<str>,
+    /// By the wall clock.
+    pub arrived: SystemTime,
+    /// By the wall clock of the moment when it arrived.
+    pub expires: SystemTime,
 }
 
 impl ProfileMetrics {
@@ -107,13 +118,6 @@ impl ProfileMetrics {
     pub fn token_request(&self, result: &'static str, seconds: f64) {
         self.token_requests.with_label_values(&[&self.name, result]).inc();
         self.token_request_duration.observe(seconds);
-    }
-
-    /// A token arrived that lives for so many seconds.
-    pub fn token_arrived(&self, lifetime_seconds: f64) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-        self.token_last_success.with_label_values(&[&*self.name]).set(now);
-        self.token_expiry.with_label_values(&[&*self.name]).set(now + lifetime_seconds);
     }
 }
 
@@ -218,6 +222,7 @@ impl Metrics {
             connections,
             tunnels,
             profiles: Mutex::default(),
+            rendering: Mutex::default(),
             registry: registry.clone(),
         };
         Self(Arc::new(families))
@@ -237,19 +242,10 @@ impl Metrics {
                 token_rejected: families.token_rejected.with_label_values(&[&**name]),
                 token_wait: families.token_wait.with_label_values(&[&**name]),
                 token_requests: families.token_requests.clone(),
-                token_expiry: families.token_expiry.clone(),
-                token_last_success: families.token_last_success.clone(),
                 name: Arc::clone(name),
             })
         });
         Arc::clone(handles)
-    }
-
-    /// A profile is no longer configured: what its gauges say would mislead, so they go; counters stay.
-    pub fn forget_token(&self, name: &str) {
-        // An error says that the series was never made, which is what we want.
-        drop(self.0.token_expiry.remove_label_values(&[name]));
-        drop(self.0.token_last_success.remove_label_values(&[name]));
     }
 
     /// A request was refused with this code.
@@ -284,10 +280,23 @@ impl Metrics {
         &self.0.tunnels
     }
 
-    /// Everything in the Prometheus text format.
-    pub fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.0.registry.gather()).unwrap_or_default()
+    /// Everything in the Prometheus text format. The token gauges tell of these tokens and of no others: a profile that
+    /// is no longer configured has none.
+    pub fn render(&self, tokens: impl IntoIterator<Item = TokenTimes>) -> String {
+        let Families { token_expiry, token_last_success, rendering, registry, .. } = &*self.0;
+        let _turn = rendering.lock().unwrap_or_else(PoisonError::into_inner);
+        token_expiry.reset();
+        token_last_success.reset();
+        for token in tokens {
+            token_last_success.with_label_values(&[&*token.profile]).set(unix_seconds(token.arrived));
+            token_expiry.with_label_values(&[&*token.profile]).set(unix_seconds(token.expires));
+        }
+        TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_default()
     }
+}
+
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
 /// The label `profile` of requests that take no profile. No profile can be called so.
@@ -302,6 +311,8 @@ const TOKEN_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -312,12 +323,16 @@ mod tests {
         profile.upstream_response(204);
         profile.upstream_response(0);
         profile.token_request("success", 0.1);
-        profile.token_arrived(60.0);
         profile.token_wait.observe(0.1);
         metrics.refused("route_denied");
         metrics.connections("127.0.0.1:8080").inc();
         metrics.reloaded(true);
-        let text = metrics.render();
+        let token = TokenTimes {
+            profile: NO_PROFILE.into(),
+            arrived: UNIX_EPOCH + Duration::from_secs(1),
+            expires: UNIX_EPOCH,
+        };
+        let text = metrics.render([token]);
         for line in [
             "lanyard_requests_total{outcome=\"retried\",profile=\"none\"} 1",
             "lanyard_requests_total{outcome=\"bypassed\",profile=\"none\"} 0",
@@ -337,12 +352,11 @@ mod tests {
             "lanyard_request_duration_seconds_bucket",
             "lanyard_token_request_duration_seconds_count",
             "lanyard_token_expiry_timestamp_seconds{profile=\"none\"}",
-            "lanyard_token_last_success_timestamp_seconds{profile=\"none\"}",
+            "lanyard_token_last_success_timestamp_seconds{profile=\"none\"} 1\n",
             "lanyard_token_wait_seconds_sum",
         ] {
             assert!(text.contains(family), "{family} is not in:\n{text}");
         }
-        metrics.forget_token(NO_PROFILE);
-        assert!(!metrics.render().contains("lanyard_token_expiry_timestamp_seconds{"));
+        assert!(!metrics.render([]).contains("lanyard_token_expiry_timestamp_seconds{"));
     }
 }

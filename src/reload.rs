@@ -84,9 +84,6 @@ impl Reloader {
         let generation = next.generation;
         self.current.store(Arc::new(next));
         self.parts.metrics.config_generation(generation);
-        for gone in running.profiles.keys().filter(|name| !config.profiles.contains_key(*name)) {
-            self.parts.metrics.forget_token(gone);
-        }
         if let Some(handle) = &self.log_level
             && config.log.level != running.config.log.level
         {

@@ -52,7 +52,7 @@ fn profile(profile: &Profile) -> Value {
         "token": token,
         "fetching": status.fetching,
         "token_requests": status.rounds,
-        "last_success_timestamp": status.last_success.map(unix_seconds),
+        "last_success_timestamp": status.last_success.map(|(arrived, _)| unix_seconds(arrived)),
         "last_error": last_error,
     })
 }

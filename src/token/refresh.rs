@@ -102,7 +102,6 @@ async fn round(shared: &Shared, credential: &Arc<dyn Credential>, wanted: Wanted
 
     let outcome = match outcome {
         Ok((token, _)) => {
-            shared.metrics.token_arrived((token.expires_at - now).as_secs_f64());
             if token.expires_at > token.fetched_at {
                 shared.current.store(Some(Arc::clone(&token)));
             }
@@ -112,9 +111,10 @@ async fn round(shared: &Shared, credential: &Arc<dyn Credential>, wanted: Wanted
     };
     shared.rounds.send_modify(|rounds| {
         match &outcome {
-            Ok(_) => {
+            Ok(token) => {
+                let arrived = SystemTime::now();
                 rounds.failures = 0;
-                rounds.last_success = Some(SystemTime::now());
+                rounds.last_success = Some((arrived, arrived + (token.expires_at - now)));
             }
             Err(error) => {
                 rounds.failures = rounds.failures.saturating_add(1);

@@ -97,8 +97,8 @@ pub struct Status {
     pub rounds: u64,
     /// Failures since the last success.
     pub failures: u32,
-    /// When the last token arrived.
-    pub last_success: Option<SystemTime>,
+    /// When the last token arrived and when it expires, by the wall clock of that moment.
+    pub last_success: Option<(SystemTime, SystemTime)>,
     /// The last failure, unless a success came after it.
     pub last_error: Option<Arc<FetchError>>,
     /// How long until the next try, after a failure.
@@ -138,8 +138,8 @@ pub(super) struct Rounds {
     pub(super) rejected_at: Option<Moment>,
     /// Somebody wants a round.
     pub(super) wanted: Option<Wanted>,
-    /// When the last token arrived, by the wall clock.
-    pub(super) last_success: Option<SystemTime>,
+    /// When the last token arrived and when it expires, by the wall clock of that moment.
+    pub(super) last_success: Option<(SystemTime, SystemTime)>,
 }
 
 /// Why a round is wanted, and who waits for it.

@@ -93,10 +93,19 @@ async fn a_changed_profile_has_its_token_before_it_is_used() {
     assert!(idp.requests()[1].contains("scope=more"));
     assert_eq!(lanyard.metric("lanyard_token_wait_seconds_count{profile=\"billing\"}").await, 0.0);
 
-    // A profile that is gone leaves no gauge that would raise an alarm.
+    // A profile that is gone leaves no gauge that would raise an alarm, also where a request still waits for its token.
+    let gauge = "lanyard_token_expiry_timestamp_seconds{profile=\"billing\"}";
+    assert!(lanyard.metrics().await.contains(gauge));
+    upstream.seen.revoke(&idp.last_token());
+    idp.delay(Duration::from_secs(1));
+    let address = lanyard.address().to_owned();
+    let waiting = tokio::spawn(async move { get_via(&address, "http://api.test/").await.status });
+    eventually("the token is fetched anew", async || idp.calls() == 3).await;
     lanyard.write_config(&upstream.route("api.test", "none"));
     assert_eq!(lanyard.reload().await.status, 200);
-    assert!(!lanyard.metrics().await.contains("lanyard_token_expiry_timestamp_seconds{profile=\"billing\"}"));
+    assert!(!lanyard.metrics().await.contains(gauge));
+    assert_eq!(waiting.await.unwrap(), 200);
+    assert!(!lanyard.metrics().await.contains(gauge));
     lanyard.finish().await;
 }
 
