@@ -38,7 +38,7 @@ use crate::{
         Injector,
         context::{Connection, Due},
         refusal::{Code, Refusal},
-        target::Listening,
+        target::{Listening, Role},
     },
     snapshot::Current,
 };
@@ -70,6 +70,7 @@ impl std::fmt::Debug for Front {
 pub struct Bound {
     socket: ListenSocket,
     definition: config::Listener,
+    role: Arc<Role>,
     /// Its address with the real port, for logs and metrics.
     name: Arc<str>,
 }
@@ -145,7 +146,7 @@ impl Bound {
             }
             ListenAddress::Unix(path) => (ListenSocket::Unix(bind_unix(path).await?), definition.address.to_string()),
         };
-        Ok(Self { socket, definition: definition.clone(), name: name.into() })
+        Ok(Self { socket, definition: definition.clone(), role: Arc::new(Role::from(definition)), name: name.into() })
     }
 
     /// Its address with the real port, for logs and metrics.
@@ -210,11 +211,7 @@ impl Bound {
         };
         let facts = Connection {
             listener: Arc::clone(&self.name),
-            listening: Listening {
-                mode: self.definition.mode.clone(),
-                allowed_hosts: self.definition.allowed_hosts.clone(),
-                local,
-            },
+            listening: Listening { role: Arc::clone(&self.role), local },
             allow_browsers: self.definition.allow_browsers,
             peer,
             answer_due: Due::default(),

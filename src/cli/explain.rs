@@ -1,5 +1,7 @@
 //! `lanyard explain`: what would become of a request.
 
+use std::sync::Arc;
+
 use clap::Args;
 use http::Method;
 
@@ -9,7 +11,7 @@ use crate::{
     proxy::{
         peer::Destination,
         refusal::Refusal,
-        target::{self, Listening, Named, Target},
+        target::{self, Listening, Named, Role, Target},
     },
     route::{Ambiguous, Table},
     snapshot::wire_name,
@@ -147,12 +149,11 @@ fn listening(config: &Config, url: &str) -> (Listening, String) {
     });
     match reverse {
         Some(listener) => {
-            let listening =
-                Listening { mode: listener.mode.clone(), allowed_hosts: listener.allowed_hosts.clone(), local: None };
+            let listening = Listening { role: Arc::new(Role::from(listener)), local: None };
             (listening, format!("{} (reverse)", listener.address))
         }
         None => {
-            let listening = Listening { mode: ListenerMode::Forward, allowed_hosts: Vec::new(), local: None };
+            let listening = Listening { role: Arc::new(Role::Forward), local: None };
             (listening, "forward".to_owned())
         }
     }

@@ -10,12 +10,13 @@ use tokio::{
 
 use super::{Front, stream::ClientStream};
 use crate::{
-    config::{ConnectPolicy, ListenerMode, Scheme, Unmatched},
+    config::{ConnectPolicy, Scheme, Unmatched},
     dns::Names,
     metrics::Outcome,
     proxy::{
         peer::{DEFAULT_CONNECT_TIMEOUT, Destination, addresses},
         refusal::{Code, Refusal},
+        target::Role,
     },
     route::pattern::split_authority,
     snapshot::Snapshot,
@@ -75,7 +76,7 @@ async fn open(
     client: &ClientStream,
     authority: &str,
 ) -> Result<TcpStream, Refusal> {
-    if let ListenerMode::Reverse(upstream) = &client.facts().listening.mode {
+    if let Role::Reverse { upstream, .. } = &*client.facts().listening.role {
         let detail = format!("this listener stands for {} and is no proxy", upstream.host);
         return Err(Refusal::new(Code::ConnectDenied, detail, "point the proxy setting at a forward listener"));
     }

@@ -1,10 +1,12 @@
 //! What a request is for: decided once, from one source of truth, before anything else is (RFC 9112 3.2, 3.3).
 
+use std::{net::SocketAddr, sync::Arc};
+
 use http::Method;
 
 use super::refusal::{Code, Refusal};
 use crate::{
-    config::{ListenerMode, Scheme, Upstream},
+    config::{self, ListenerMode, Scheme, Upstream},
     route::{
         path,
         pattern::{Host, HostPattern, split_authority},
@@ -60,15 +62,38 @@ impl Target {
     }
 }
 
-/// What a listener contributes to the decision.
+/// What the way in contributes to the decision.
 #[derive(Clone, Debug)]
 pub struct Listening {
-    /// Forward or reverse.
-    pub mode: ListenerMode,
-    /// Further hosts that `Host` may name on a reverse listener.
-    pub allowed_hosts: Vec<HostPattern>,
-    /// The address that the connection arrived at, if it is TCP.
-    pub local: Option<std::net::SocketAddr>,
+    /// What the connection is for.
+    pub role: Arc<Role>,
+    /// The address that it arrived at, if it is TCP.
+    pub local: Option<SocketAddr>,
+}
+
+/// What a connection is for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Role {
+    /// A proxy setting points at the listener.
+    Forward,
+    /// A base URL points at the listener.
+    Reverse {
+        /// Where all that arrives goes.
+        upstream: Upstream,
+        /// Further hosts that `Host` may name.
+        allowed_hosts: Vec<HostPattern>,
+    },
+}
+
+impl From<&config::Listener> for Role {
+    fn from(listener: &config::Listener) -> Self {
+        match &listener.mode {
+            ListenerMode::Forward => Self::Forward,
+            ListenerMode::Reverse(upstream) => {
+                Self::Reverse { upstream: upstream.clone(), allowed_hosts: listener.allowed_hosts.clone() }
+            }
+        }
+    }
 }
 
 /// What the request says about its target.
@@ -95,9 +120,11 @@ pub fn decide(listening: &Listening, named: Named<'_>) -> Result<Target, Refusal
     let request_target = std::str::from_utf8(named.request_target)
         .map_err(|_| bad("the request target is not ASCII", "percent-encode it"))?;
     let form = Form::parse(request_target, named.method)?;
-    match &listening.mode {
-        ListenerMode::Forward => forward(listening, form, named.host),
-        ListenerMode::Reverse(upstream) => reverse(listening, upstream, form, named.host),
+    match &*listening.role {
+        Role::Forward => forward(listening.local, form, named.host),
+        Role::Reverse { upstream, allowed_hosts } => {
+            reverse(listening.local, upstream, allowed_hosts, form, named.host)
+        }
     }
 }
 
@@ -140,7 +167,7 @@ impl Form {
     }
 }
 
-fn forward(listening: &Listening, form: Form, host_field: Option<&[u8]>) -> Result<Target, Refusal> {
+fn forward(local: Option<SocketAddr>, form: Form, host_field: Option<&[u8]>) -> Result<Target, Refusal> {
     match form {
         // RFC 9112 3.2.2: the Host field is ignored, and replaced on the way out.
         Form::Absolute { scheme, host, port, path_and_query } => Ok(Target {
@@ -153,7 +180,7 @@ fn forward(listening: &Listening, form: Form, host_field: Option<&[u8]>) -> Resu
         Form::Origin { path_and_query } => {
             let (host, port) = host_of(host_field)?;
             // A hosts-file entry brings the client to our port: it does not say what port the real service has.
-            let port = port.filter(|port| listening.local.is_none_or(|local| local.port() != *port));
+            let port = port.filter(|port| local.is_none_or(|local| local.port() != *port));
             let port = port.unwrap_or(Scheme::Http.default_port());
             Ok(Target { scheme: Scheme::Http, host, port, path_and_query, named_by: NamedBy::Host })
         }
@@ -161,8 +188,9 @@ fn forward(listening: &Listening, form: Form, host_field: Option<&[u8]>) -> Resu
 }
 
 fn reverse(
-    listening: &Listening,
+    local: Option<SocketAddr>,
     upstream: &Upstream,
+    allowed_hosts: &[HostPattern],
     form: Form,
     host_field: Option<&[u8]>,
 ) -> Result<Target, Refusal> {
@@ -175,11 +203,11 @@ fn reverse(
             (host, port.unwrap_or(Scheme::Http.default_port()), path_and_query)
         }
     };
-    let is_local_address = listening.local.is_some_and(|local| host.ip().is_some_and(|ip| ip == local.ip()));
+    let is_local_address = local.is_some_and(|local| host.ip().is_some_and(|ip| ip == local.ip()));
     let meant = host.is_loopback()
         || is_local_address
         || host == upstream.host
-        || listening.allowed_hosts.iter().any(|pattern| pattern.matches(host.as_str(), port));
+        || allowed_hosts.iter().any(|pattern| pattern.matches(host.as_str(), port));
     if !meant {
         return Err(Refusal::new(
             Code::Misdirected,

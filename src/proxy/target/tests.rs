@@ -1,7 +1,7 @@
 use super::*;
 
 fn forward_listener() -> Listening {
-    Listening { mode: ListenerMode::Forward, allowed_hosts: Vec::new(), local: "127.0.0.1:8080".parse().ok() }
+    Listening { role: Arc::new(Role::Forward), local: "127.0.0.1:8080".parse().ok() }
 }
 
 fn reverse_listener(path: Option<&str>) -> Listening {
@@ -11,11 +11,9 @@ fn reverse_listener(path: Option<&str>) -> Listening {
         port: 443,
         path: path.map(str::to_owned),
     };
-    Listening {
-        mode: ListenerMode::Reverse(upstream),
-        allowed_hosts: vec![HostPattern::parse("*.internal.test").unwrap(), HostPattern::parse("gw:9001").unwrap()],
-        local: "192.0.2.7:9001".parse().ok(),
-    }
+    let allowed_hosts = vec![HostPattern::parse("*.internal.test").unwrap(), HostPattern::parse("gw:9001").unwrap()];
+    let role = Arc::new(Role::Reverse { upstream, allowed_hosts });
+    Listening { role, local: "192.0.2.7:9001".parse().ok() }
 }
 
 fn ask(listening: &Listening, method: Method, target: &str, host: Option<&str>) -> Result<String, Code> {
