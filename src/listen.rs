@@ -4,6 +4,7 @@
 //! if it is a CONNECT, to `connect`. Nothing of HTTP semantics is decided here, nothing of sockets there.
 
 mod connect;
+mod h2;
 mod head;
 mod stream;
 
@@ -229,13 +230,20 @@ async fn serve_connection(front: &Arc<Front>, mut client: ClientStream, mut shut
             head = read_head(&mut client, &limits, first) => head,
             () = draining(&mut shutdown), if client.buffer.is_empty() => return,
         };
-        first = false;
         let head = match head {
+            Ok(Some(head::Head { kind: Kind::Http2, .. })) if !first => {
+                return refuse(front, client, &head::late_http2()).await;
+            }
             Ok(Some(head)) => head,
             Ok(None) => return,
             Err(refusal) => return refuse(front, client, &refusal).await,
         };
+        first = false;
         match head.kind {
+            Kind::Http2 => {
+                client.begin_request(0, head.body);
+                return h2::serve(front, client, shutdown).await;
+            }
             Kind::Connect(authority) => {
                 consume(&mut client, head.length);
                 client.begin_request(0, head.body);
@@ -328,13 +336,19 @@ async fn overloaded(front: &Front, client: ClientStream, limits: &Limits) {
 
 /// Answers a connection that has no request, and closes it.
 async fn refuse(front: &Front, client: ClientStream, refusal: &Refusal) {
+    let request_id = count_refusal(front, client.facts(), refusal);
+    client.farewell(&refusal.to_http1(&request_id)).await;
+}
+
+/// Counts and logs a refusal that the request side never sees; the `request_id` for the answer.
+fn count_refusal(front: &Front, facts: &Connection, refusal: &Refusal) -> String {
     let request_id = crate::telemetry::new_id();
     front.metrics.refused(refusal.code.as_str());
     front.current.load().bare_metrics.request(Outcome::Refused, 0.0);
     tracing::info!(
         request_id,
-        listener = &*client.facts().listener,
-        client = client.facts().peer.map(tracing::field::display),
+        listener = &*facts.listener,
+        client = facts.peer.map(tracing::field::display),
         outcome = "refused",
         status = refusal.code.status().as_u16(),
         code = refusal.code.as_str(),
@@ -342,7 +356,7 @@ async fn refuse(front: &Front, client: ClientStream, refusal: &Refusal) {
         hint = refusal.hint,
         "request"
     );
-    client.farewell(&refusal.to_http1(&request_id)).await;
+    request_id
 }
 
 /// Binds a Unix socket of mode 0600, in the place of one that nobody listens on.

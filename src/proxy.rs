@@ -130,18 +130,19 @@ impl ProxyHttp for Injector {
         let (Some(destination), Some(address)) = (&context.destination, address) else {
             return Err(Error::new(ErrorType::ConnectNoRoute));
         };
-        let upgrade = session.is_upgrade_req();
-        Ok(Box::new(peer::peer(destination, address, context.route.as_ref(), self.roots.as_ref(), upgrade)))
+        let speaks = peer::Speaks::of(session.req_header(), session.is_upgrade_req());
+        Ok(Box::new(peer::peer(destination, address, context.route.as_ref(), self.roots.as_ref(), speaks)))
     }
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         head: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
         let Some(destination) = &context.destination else { return Err(Error::new(ErrorType::InternalError)) };
         head.set_raw_path(destination.path_and_query.as_bytes())?;
+        headers::restore_trailers(head, session.req_header())?;
         headers::rewrite(head, &destination.authority(), &self.via.value, &context.credential)?;
         context.upstream_status = None;
         context.sends += 1;
@@ -438,7 +439,11 @@ fn named(head: &RequestHeader) -> Named<'_> {
     Named {
         method: &head.method,
         request_target: head.raw_path(),
-        host: head.headers.get(header::HOST).map(HeaderValue::as_bytes),
+        // HTTP/2 has `:authority`; pingora refused a request where Host says something else.
+        host: match head.uri.authority() {
+            Some(authority) if head.version == Version::HTTP_2 => Some(authority.as_str().as_bytes()),
+            _ => head.headers.get(header::HOST).map(HeaderValue::as_bytes),
+        },
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) enum Kind {
     Request,
     /// `CONNECT` to this authority.
     Connect(String),
+    /// The connection goes on in HTTP/2 (RFC 9113 3.4); its preface is still to be read.
+    Http2,
 }
 
 /// Looks for a whole head at the beginning of `bytes`, of which the first `scanned` were looked at before.
@@ -48,6 +50,12 @@ pub(super) enum Kind {
 /// # Errors
 /// It is too large, not HTTP/1.x, or has more than one meaning.
 pub(super) fn find(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, Refusal> {
+    if bytes.starts_with(HTTP2_PREFACE) {
+        return Ok(Some(Head { length: 0, body: Body::Open, kind: Kind::Http2, rewritten: None }));
+    }
+    if HTTP2_PREFACE.starts_with(bytes) {
+        return Ok(None);
+    }
     not_another_protocol(bytes)?;
     let from = scanned.saturating_sub(END.len() - 1);
     let end = bytes.get(from..).and_then(|new| new.windows(END.len()).position(|window| window == END));
@@ -68,10 +76,6 @@ fn not_another_protocol(bytes: &[u8]) -> Result<(), Refusal> {
     if bytes.first() == Some(&TLS_HANDSHAKE) {
         return Err(bad("this listener speaks plain HTTP, and the client began with TLS")
             .hinting("write the proxy's or base URL with http://, not https://: lanyard speaks TLS to the upstream"));
-    }
-    if bytes.starts_with(b"PRI * HTTP/2") {
-        return Err(bad("this listener speaks HTTP/1.1, and the client began with HTTP/2")
-            .hinting("turn HTTP/2 with prior knowledge off in the client"));
     }
     Ok(())
 }
@@ -249,6 +253,11 @@ fn rewrite(request: &httparse::Request<'_, '_>, host: Option<&str>, ignore_upgra
     head
 }
 
+/// HTTP/2 after an HTTP/1.1 request.
+pub(super) fn late_http2() -> Refusal {
+    bad("the connection changed from HTTP/1.1 to HTTP/2 between two requests").hinting("open a new one for HTTP/2")
+}
+
 /// A head that did not arrive in time.
 pub(super) fn too_slow(limits: &Limits) -> Refusal {
     Refusal::new(
@@ -281,6 +290,8 @@ impl Refusal {
 }
 
 const END: &[u8] = b"\r\n\r\n";
+/// What an HTTP/2 client says first.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// First byte of a TLS record that carries a ClientHello (RFC 8446 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 /// As many as pingora parses.

@@ -14,12 +14,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use pingora::{
-    http::ResponseHeader,
-    protocols::{
-        GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, Ssl, TimingDigest, UniqueID, UniqueIDType,
-        raw_connect::ProxyDigest,
-    },
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, Ssl, TimingDigest, UniqueID, UniqueIDType,
+    raw_connect::ProxyDigest,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf},
@@ -55,9 +52,7 @@ pub(super) enum Socket {
 
 impl ClientStream {
     pub(super) fn new(socket: Socket, facts: Arc<Connection>) -> Self {
-        // pingora carries "user data" only beside the answer of a CONNECT; the answer itself is never looked at.
-        let answer = ResponseHeader::build(200, Some(0)).ok();
-        let digest = answer.map(|a| Arc::new(ProxyDigest::new(Box::new(a), Some(Box::new(Arc::clone(&facts))))));
+        let digest = facts.as_digest();
         Self {
             socket: BufWriter::with_capacity(WRITE_BUFFER, socket),
             buffer: BytesMut::new(),

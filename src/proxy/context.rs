@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::HeaderName;
+use pingora::{http::ResponseHeader, protocols::raw_connect::ProxyDigest};
 use tokio::time::Instant;
 
 use super::{
@@ -36,6 +37,26 @@ pub struct Connection {
     pub peer: Option<SocketAddr>,
     /// When the answer to the current request has to begin.
     pub answer_due: Due,
+}
+
+impl Connection {
+    /// The same facts for one stream of an HTTP/2 connection, whose answer is due at a moment of its own.
+    pub fn for_stream(&self) -> Self {
+        Self {
+            listener: Arc::clone(&self.listener),
+            listening: self.listening.clone(),
+            allow_browsers: self.allow_browsers,
+            peer: self.peer,
+            answer_due: Due::default(),
+        }
+    }
+
+    /// The facts in the one form that pingora carries from a connection to its requests: "user data" beside the answer of
+    /// a CONNECT. The answer itself is never looked at.
+    pub fn as_digest(self: &Arc<Self>) -> Option<Arc<ProxyDigest>> {
+        let answer = ResponseHeader::build(200, Some(0)).ok()?;
+        Some(Arc::new(ProxyDigest::new(Box::new(answer), Some(Box::new(Arc::clone(self))))))
+    }
 }
 
 /// A moment that the request side sets and the connection's stream keeps: pingora's own timeout would also cut an

@@ -33,7 +33,11 @@ fn told(error: &Error, context: &Context, body_timeout: std::time::Duration) -> 
             "send the body without such pauses, or raise limits.body_timeout",
         ),
         (
-            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout,
+            ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::ConnectionClosed
+            | ErrorType::WriteTimedout
+            | ErrorType::H2Error,
             ErrorSource::Downstream,
         ) => return None,
         (ErrorType::InvalidHTTPHeader, ErrorSource::Downstream) => Refusal::new(

@@ -1,9 +1,22 @@
 //! What happens to a request's header fields on the way out: the one place that writes a credential.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora::{Result, http::RequestHeader};
 
 use super::context::Carried;
+
+/// `TE: trailers` is how a gRPC client says that it takes trailers, and some servers insist on it. pingora takes it out
+/// with all that is meant for one connection only; only HTTP/2 carries trailers on to the client.
+///
+/// # Errors
+/// None in practice.
+pub fn restore_trailers(head: &mut RequestHeader, asked: &RequestHeader) -> Result<()> {
+    let takes_trailers = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"trailers");
+    if head.version == Version::HTTP_2 && asked.headers.get_all(header::TE).iter().any(takes_trailers) {
+        head.insert_header(header::TE, "trailers")?;
+    }
+    Ok(())
+}
 
 /// Rewrites the head for its upstream.
 ///
@@ -19,8 +32,20 @@ pub fn rewrite(head: &mut RequestHeader, authority: &str, via: &HeaderValue, car
         }
         Carried::Stripped(name) => remove_with_twins(head, name),
     }
+    join_cookies(head)?;
     head.insert_header(header::HOST, authority)?;
     head.append_header("Via", via.clone())?;
+    Ok(())
+}
+
+/// HTTP/2 may split cookies into fields of their own, which HTTP/1.1 may not have (RFC 9113 8.2.3).
+fn join_cookies(head: &mut RequestHeader) -> Result<()> {
+    let mut cookies = head.headers.get_all(header::COOKIE).iter();
+    if let (Some(first), Some(second)) = (cookies.next(), cookies.next()) {
+        let all: Vec<&[u8]> = [first, second].into_iter().chain(cookies).map(HeaderValue::as_bytes).collect();
+        let joined = all.join(&b"; "[..]);
+        head.insert_header(header::COOKIE, joined)?;
+    }
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use pingora::{protocols::ALPN, upstreams::peer::HttpPeer, utils::tls::WrappedX509};
+use http::{Version, header};
+use pingora::{http::RequestHeader, protocols::ALPN, upstreams::peer::HttpPeer, utils::tls::WrappedX509};
 
 use super::{
     refusal::{Code, Refusal},
@@ -147,6 +148,33 @@ fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
     })
 }
 
+/// Which versions of HTTP a request can go out in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/2 where TLS agrees on it, else HTTP/1.1: clear text has no way to agree.
+    Either,
+    /// HTTP/1.1: an upgrade (WebSocket) is its.
+    Http1,
+    /// HTTP/2, in clear text too: gRPC is made of its streams and trailers.
+    Http2,
+}
+
+impl Speaks {
+    /// Decides it from the request.
+    pub fn of(head: &RequestHeader, is_upgrade: bool) -> Self {
+        let content_type = head.headers.get(header::CONTENT_TYPE);
+        if is_upgrade {
+            Self::Http1
+        } else if head.version == Version::HTTP_2
+            && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+        {
+            Self::Http2
+        } else {
+            Self::Either
+        }
+    }
+}
+
 /// The peer that pingora connects to. `roots`: what is trusted where the route has no CAs of its own; `None`: what
 /// pingora loaded from the system.
 pub fn peer(
@@ -154,7 +182,7 @@ pub fn peer(
     address: SocketAddr,
     entry: Option<&Arc<RouteEntry>>,
     roots: Option<&Arc<[WrappedX509]>>,
-    upgrade: bool,
+    speaks: Speaks,
 ) -> HttpPeer {
     let tls = destination.scheme == Scheme::Https;
     let server_name = entry.and_then(|entry| entry.route.server_name.as_ref()).unwrap_or(&destination.host);
@@ -164,10 +192,17 @@ pub fn peer(
     if let Some(entry) = entry {
         peer.group_key = entry.group_key;
     }
+    if speaks == Speaks::Http2 {
+        // The pool's key has no version of HTTP.
+        peer.group_key ^= HTTP2_ONLY;
+    }
     peer.options.ca = entry.and_then(|entry| entry.trusted.as_ref()).or(roots).cloned();
     let options = &mut peer.options;
-    // An upgrade (WebSocket) is HTTP/1.1's; clear text has no way to agree on HTTP/2.
-    options.alpn = if tls && !upgrade { ALPN::H2H1 } else { ALPN::H1 };
+    options.alpn = match speaks {
+        Speaks::Http2 => ALPN::H2,
+        Speaks::Either if tls => ALPN::H2H1,
+        Speaks::Either | Speaks::Http1 => ALPN::H1,
+    };
     options.max_h2_streams = 100;
     options.connection_timeout = Some(connect_timeout);
     options.total_connection_timeout = Some(connect_timeout);
@@ -178,6 +213,8 @@ pub fn peer(
     peer
 }
 
+/// Any number, to be told from the key of the same route's other connections.
+const HTTP2_ONLY: u64 = 0x6832_6f6e_6c79_0000;
 /// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 3;
 /// Where no route says it.

@@ -15,6 +15,7 @@ mod support;
 mod admin;
 mod basics;
 mod commands;
+mod http2;
 mod limits;
 mod provider_faults;
 mod rejection;

@@ -142,7 +142,7 @@ fn heads_are_bounded() {
 
 #[test]
 fn other_protocols_are_told_what_is_spoken_here() {
-    for (bytes, word) in [(&b"\x16\x03\x01\x02\x00"[..], "TLS"), (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2")] {
+    for (bytes, word) in [(&b"\x16\x03\x01\x02\x00"[..], "TLS"), (b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "HTTP/1.1")] {
         let refusal = find(bytes, 0, &limits()).unwrap_err();
         assert!(refusal.code == Code::BadRequest && refusal.detail.contains(word), "{refusal:?}");
     }

@@ -1,6 +1,7 @@
 //! The harness. Secrets and tokens in tests begin with [`CANARY`], and no output of lanyard may hold one.
 
 pub mod certs;
+pub mod h2;
 pub mod http;
 pub mod idp;
 pub mod lanyard;
