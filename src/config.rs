@@ -39,6 +39,8 @@ pub struct Config {
     pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
     /// `[[routes]]`, in the order of the file. No two match the same requests equally well.
     pub routes: Vec<Route>,
+    /// `[ca]`.
+    pub ca: Ca,
     /// `[limits]`.
     pub limits: Limits,
     /// `[log]`.
@@ -119,6 +121,22 @@ pub enum ConnectPolicy {
     Deny,
 }
 
+/// `[ca]`: the local CA that interception signs with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ca {
+    /// `directory`, where its files are; `None`: the user's own (`~/.local/share/lanyard`).
+    pub directory: Option<PathBuf>,
+    /// `ephemeral` (false): a new CA at each start, in no file.
+    pub ephemeral: bool,
+}
+
+impl Config {
+    /// The hosts that are intercepted.
+    pub fn intercepted(&self) -> Vec<HostPattern> {
+        self.routes.iter().filter(|route| route.intercept).map(|route| route.host.clone()).collect()
+    }
+}
+
 /// One `[[routes]]`: which requests get which profile, and where they go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -140,6 +158,8 @@ pub struct Route {
     pub connect_timeout: Duration,
     /// `response_timeout` (60 s): from the request's head to the first byte of the answer.
     pub response_timeout: Duration,
+    /// `intercept` (false): CONNECT to its host is answered by lanyard itself, with a certificate of the local CA.
+    pub intercept: bool,
     /// Line of `[[routes]]` in the file, from 1.
     pub line: usize,
 }

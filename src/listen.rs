@@ -6,6 +6,7 @@
 mod connect;
 mod h2;
 mod head;
+mod intercept;
 mod stream;
 
 use std::{
@@ -247,7 +248,7 @@ async fn serve_connection(front: &Arc<Front>, mut client: ClientStream, mut shut
             Kind::Connect(authority) => {
                 consume(&mut client, head.length);
                 client.begin_request(0, head.body);
-                return connect::serve(front, client, &authority).await;
+                return connect::serve(front, client, &authority, shutdown).await;
             }
             Kind::Request => {
                 let length = head.rewritten.as_ref().map_or(head.length, Vec::len);

@@ -32,6 +32,7 @@ struct Families {
     config_reloads: IntCounterVec,
     connections: IntGaugeVec,
     tunnels: IntCounter,
+    interceptions: IntCounterVec,
     profiles: Mutex<HashMap<Arc<str>, Arc<ProfileMetrics>>>,
     /// One at a time, for the gauges that are set then.
     rendering: Mutex<()>,
@@ -67,6 +68,33 @@ impl Outcome {
             Self::Bypassed => "bypassed",
             Self::Refused => "refused",
             Self::UpstreamError => "upstream_error",
+        }
+    }
+}
+
+/// How an intercepted CONNECT began; the label `result` of `lanyard_interceptions_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interception {
+    /// With TLS.
+    Tls,
+    /// In clear text.
+    Clear,
+    /// The client does not trust the CA.
+    Untrusted,
+    /// It sent nothing, or TLS failed otherwise.
+    Failed,
+}
+
+impl Interception {
+    const ALL: [Self; 4] = [Self::Tls, Self::Clear, Self::Untrusted, Self::Failed];
+
+    /// The label's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Clear => "clear",
+            Self::Untrusted => "untrusted",
+            Self::Failed => "failed",
         }
     }
 }
@@ -166,6 +194,14 @@ impl Metrics {
         registry.register(Box::new(connections.clone())).expect("registered once");
         let config_reloads =
             counters("lanyard_config_reloads_total", "Reloads by result: success or failure.", &["result"]);
+        let interceptions = counters(
+            "lanyard_interceptions_total",
+            "CONNECTs that were intercepted, by how they began: tls, clear, untrusted (the CA) or failed.",
+            &["result"],
+        );
+        for result in Interception::ALL {
+            interceptions.with_label_values(&[result.as_str()]).reset();
+        }
         for result in ["success", "failure"] {
             config_reloads.with_label_values(&[result]).reset();
         }
@@ -221,6 +257,7 @@ impl Metrics {
             config_reloads,
             connections,
             tunnels,
+            interceptions,
             profiles: Mutex::default(),
             rendering: Mutex::default(),
             registry: registry.clone(),
@@ -273,6 +310,11 @@ impl Metrics {
     /// The gauge of open connections of a listener.
     pub fn connections(&self, listener: &str) -> IntGauge {
         self.0.connections.with_label_values(&[listener])
+    }
+
+    /// A CONNECT was intercepted.
+    pub fn interception(&self, result: Interception) {
+        self.0.interceptions.with_label_values(&[result.as_str()]).inc();
     }
 
     /// `lanyard_tunnels_total`.
@@ -344,6 +386,7 @@ mod tests {
             "lanyard_config_reloads_total{result=\"success\"} 1",
             "lanyard_connections{listener=\"127.0.0.1:8080\"} 1",
             "lanyard_tunnels_total 0",
+            "lanyard_interceptions_total{result=\"untrusted\"} 0",
             concat!("lanyard_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.contains(line), "{line} is not in:\n{text}");

@@ -82,6 +82,20 @@ impl<T> Table<T> {
     }
 }
 
+impl<T> Table<T> {
+    /// Whether CONNECT to this host and port is intercepted: by the routes for the host that are the most specific, so
+    /// that an exact host without `intercept` is kept out of a wildcard with it.
+    pub fn intercepts(&self, host: &str, port: u16) -> bool {
+        let exact = self.exact.get(host);
+        let wildcards = host.match_indices('.').filter_map(|(at, _)| self.wildcard.get(host.get(at + 1..)?));
+        exact.into_iter().chain(wildcards).find_map(|entries| {
+            let mut meant = entries.iter().filter(|entry| entry.route.host.matches(host, port)).peekable();
+            meant.peek()?;
+            Some(meant.any(|entry| entry.route.intercept))
+        }) == Some(true)
+    }
+}
+
 /// A path that can be read in two ways which take different routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ambiguous;

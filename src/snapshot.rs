@@ -15,6 +15,7 @@ use http::HeaderName;
 use pingora::utils::tls::{WrappedX509, parse_x509};
 
 use crate::{
+    ca::{Authority, CaError, Files, Leaves},
     clock::Clock,
     config::{self, CaBundle, Config, CredentialKind},
     credential::Credential,
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub routes: Table<Arc<RouteEntry>>,
     /// Every profile, by name.
     pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
+    /// The certificates of intercepted hosts; `None` where none is intercepted.
+    pub interception: Option<Arc<Leaves>>,
     /// The handles of requests that take no profile.
     pub bare_metrics: Arc<ProfileMetrics>,
 }
@@ -118,6 +121,10 @@ impl Snapshot {
                 Err(problem) => problems.push(format!("profiles.{name}: {problem}")),
             }
         }
+        let interception = interception(&config, previous).unwrap_or_else(|error| {
+            problems.push(format!("ca: {error}: {}", error.hint()));
+            None
+        });
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -126,9 +133,33 @@ impl Snapshot {
             generation: previous.map_or(1, |p| p.generation + 1),
             routes: Table::new(entries),
             profiles,
+            interception,
             bare_metrics: parts.metrics.profile(&NO_PROFILE.into()),
             config,
         })
+    }
+}
+
+/// The CA that signs for the intercepted hosts: the running one, or that of the files, which is made if there is none.
+fn interception(config: &Config, previous: Option<&Snapshot>) -> Result<Option<Arc<Leaves>>, CaError> {
+    let hosts = config.intercepted();
+    if hosts.is_empty() {
+        return Ok(None);
+    }
+    let running = previous.filter(|previous| previous.config.ca == config.ca);
+    let running = running.and_then(|previous| previous.interception.as_ref());
+    let authority = if config.ca.ephemeral {
+        match running.filter(|leaves| leaves.authority().covers(&hosts).is_ok()) {
+            Some(running) => return Ok(Some(Arc::clone(running))),
+            None => Authority::new(&hosts)?.0,
+        }
+    } else {
+        Files::at(config.ca.directory.as_deref())?.load_or_create(&hosts)?
+    };
+    authority.covers(&hosts)?;
+    match running.filter(|leaves| leaves.authority().pem() == authority.pem()) {
+        Some(running) => Ok(Some(Arc::clone(running))),
+        None => Ok(Some(Arc::new(Leaves::new(authority)?))),
     }
 }
 

@@ -25,6 +25,10 @@ pub(super) fn config(config: &Config) -> Value {
         },
         "profiles": profiles,
         "routes": config.routes.iter().map(route).collect::<Vec<_>>(),
+        "ca": {
+            "directory": config.ca.directory.as_ref().map(|directory| directory.display().to_string()),
+            "ephemeral": config.ca.ephemeral,
+        },
         "limits": {
             "max_connections": limits.max_connections,
             "header_timeout": duration(limits.header_timeout),
@@ -62,6 +66,7 @@ fn route(route: &Route) -> Value {
         "server_name": route.server_name.as_ref().map(ToString::to_string),
         "connect_timeout": duration(route.connect_timeout),
         "response_timeout": duration(route.response_timeout),
+        "intercept": route.intercept,
     })
 }
 

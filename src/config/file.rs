@@ -40,6 +40,7 @@ pub(super) struct File {
     pub(super) forward: ForwardTable,
     pub(super) profiles: Vec<(String, At<ProfileTable>)>,
     pub(super) routes: Vec<At<RouteTable>>,
+    pub(super) ca: CaTable,
     pub(super) limits: LimitsTable,
     pub(super) log: LogTable,
 }
@@ -116,6 +117,15 @@ table! {
         pub server_name: String,
         pub connect_timeout: Duration,
         pub response_timeout: Duration,
+        pub intercept: bool,
+    }
+}
+
+table! {
+    /// `[ca]`
+    CaTable {
+        pub directory: String,
+        pub ephemeral: bool,
     }
 }
 
@@ -145,7 +155,7 @@ impl File {
     /// Reads every table that is there; `None` where the text is no TOML.
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let document = reader.document()?;
-        let known = ["listeners", "admin", "forward", "profiles", "routes", "limits", "log"];
+        let known = ["listeners", "admin", "forward", "profiles", "routes", "ca", "limits", "log"];
         reader.unknown_keys(&document, "", &known);
         let mut file = Self::default();
         for (key, value) in document.iter() {
@@ -190,11 +200,12 @@ impl File {
                         file.profiles.push((profile.get_ref().to_string(), at));
                     }
                 }
-                "admin" | "forward" | "limits" | "log" => {
+                "admin" | "forward" | "ca" | "limits" | "log" => {
                     let Some(table) = reader.table(value, name, &format!("[{name}]")) else { continue };
                     match name {
                         "admin" => file.admin = AdminTable::read(reader, table, name),
                         "forward" => file.forward = ForwardTable::read(reader, table, name),
+                        "ca" => file.ca = CaTable::read(reader, table, name),
                         "limits" => file.limits = LimitsTable::read(reader, table, name),
                         _ => file.log = LogTable::read(reader, table, name),
                     }
@@ -215,6 +226,7 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         ForwardTable::KEYS,
         ProfileTable::KEYS,
         RouteTable::KEYS,
+        CaTable::KEYS,
         LimitsTable::KEYS,
         LogTable::KEYS,
     ];

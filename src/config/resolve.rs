@@ -9,9 +9,9 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use url::Url;
 
 use super::{
-    Admin, CaBundle, Config, ConnectPolicy, Environment, Forward, Limits, ListenAddress, Listener, ListenerMode, Log,
-    LogFormat, Scheme, Unmatched, Upstream,
-    file::{AdminTable, File, ForwardTable, LimitsTable, ListenerTable, LogTable},
+    Admin, Ca, CaBundle, Config, ConnectPolicy, Environment, Forward, Limits, ListenAddress, Listener, ListenerMode,
+    Log, LogFormat, Scheme, Unmatched, Upstream,
+    file::{AdminTable, CaTable, File, ForwardTable, LimitsTable, ListenerTable, LogTable},
     read::{At, Reader, Size, nearest},
 };
 use crate::route::{
@@ -33,6 +33,7 @@ pub(super) fn config(
     let listeners = check.listeners(file.listeners, admin.as_ref(), unmatched_written);
     let profiles = check.profiles(file.profiles);
     let routes = check.routes(file.routes, &profiles, &listeners);
+    let ca = check.ca(file.ca);
     let limits = check.limits(&file.limits);
     let log = check.log(file.log);
     if check.reader.has_errors() {
@@ -41,7 +42,7 @@ pub(super) fn config(
     let listeners = listeners.into_iter().map(|at| at.value).collect();
     let profiles = profiles.into_iter().filter_map(|(_, profile)| profile.value);
     let profiles = profiles.map(|profile| (Arc::clone(&profile.name), Arc::new(profile))).collect();
-    Some(Config { listeners, admin: admin?.value, forward, profiles, routes, limits, log })
+    Some(Config { listeners, admin: admin?.value, forward, profiles, routes, ca, limits, log })
 }
 
 /// What every rule looks at and reports to.
@@ -173,6 +174,16 @@ impl Check<'_, '_> {
                 self.reader.error(at, format!("{} is no address", shown(&at.value)), hint);
                 None
             }
+        }
+    }
+
+    fn ca(&mut self, table: CaTable) -> Ca {
+        if let (Some(directory), Some(true)) = (&table.directory, table.ephemeral.as_ref().map(|at| at.value)) {
+            self.reader.error(directory, "`directory` of a CA that is ephemeral", "remove one of them");
+        }
+        Ca {
+            directory: table.directory.map(|at| self.folder.join(at.value)),
+            ephemeral: table.ephemeral.is_some_and(|at| at.value),
         }
     }
 

@@ -1,15 +1,17 @@
-//! CONNECT (RFC 9110 9.3.6): a blind tunnel, counted as bypassed, or a refusal.
+//! CONNECT (RFC 9110 9.3.6): intercepted where a route says so, else a blind tunnel, counted as bypassed, or a refusal.
 
 use std::{net::SocketAddr, sync::Arc};
 
+use pingora::server::ShutdownWatch;
 use tokio::{
     io::{AsyncWriteExt, copy_bidirectional_with_sizes},
     net::TcpStream,
     time::Instant,
 };
 
-use super::{Front, stream::ClientStream};
+use super::{Front, intercept, stream::ClientStream};
 use crate::{
+    ca::Leaves,
     config::{ConnectPolicy, Scheme, Unmatched},
     dns::Names,
     metrics::Outcome,
@@ -18,12 +20,12 @@ use crate::{
         refusal::{Code, Refusal},
         target::Role,
     },
-    route::pattern::split_authority,
+    route::pattern::{Host, split_authority},
     snapshot::Snapshot,
 };
 
 /// Serves one CONNECT to its end.
-pub(super) async fn serve(front: &Front, mut client: ClientStream, authority: &str) {
+pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, authority: &str, shutdown: ShutdownWatch) {
     let request_id = crate::telemetry::new_id();
     let started = Instant::now();
     let snapshot = front.current.load();
@@ -36,7 +38,14 @@ pub(super) async fn serve(front: &Front, mut client: ClientStream, authority: &s
             client.farewell(&refusal.to_http1(&request_id)).await;
             (outcome, refusal.code.status().as_u16(), (0, 0), Some(refusal))
         }
-        Ok(mut upstream) => {
+        Ok(Way::Intercept { leaves, host, port }) => {
+            if establish(&mut client).await.is_ok() {
+                tracing::debug!(request_id, target = authority, "CONNECT is intercepted");
+                intercept::serve(front, client, &leaves, &host, port, shutdown).await;
+            }
+            return;
+        }
+        Ok(Way::Tunnel(mut upstream)) => {
             front.metrics.tunnels().inc();
             let bytes = match tunnel(&mut client, &mut upstream).await {
                 Ok(bytes) => bytes,
@@ -69,16 +78,26 @@ pub(super) async fn serve(front: &Front, mut client: ClientStream, authority: &s
     }
 }
 
+/// Where a CONNECT leads.
+enum Way {
+    /// To its target, and nobody looks inside.
+    Tunnel(TcpStream),
+    /// To lanyard itself.
+    Intercept { leaves: Arc<Leaves>, host: Host, port: u16 },
+}
+
 /// Decides whether there may be a tunnel, and connects it.
-async fn open(
-    front: &Front,
-    snapshot: &Snapshot,
-    client: &ClientStream,
-    authority: &str,
-) -> Result<TcpStream, Refusal> {
-    if let Role::Reverse { upstream, .. } = &*client.facts().listening.role {
-        let detail = format!("this listener stands for {} and is no proxy", upstream.host);
-        return Err(Refusal::new(Code::ConnectDenied, detail, "point the proxy setting at a forward listener"));
+async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authority: &str) -> Result<Way, Refusal> {
+    match &*client.facts().listening.role {
+        Role::Forward => {}
+        Role::Reverse { upstream, .. } => {
+            let detail = format!("this listener stands for {} and is no proxy", upstream.host);
+            return Err(Refusal::new(Code::ConnectDenied, detail, "point the proxy setting at a forward listener"));
+        }
+        Role::Tunnel { host, port, .. } => {
+            let detail = format!("CONNECT inside the CONNECT to {host}:{port}, which is intercepted");
+            return Err(Refusal::new(Code::ConnectDenied, detail, "send it to the proxy itself"));
+        }
     }
     let told = split_authority(authority).map_err(|e| e.to_string());
     let (host, port) = match told {
@@ -91,10 +110,13 @@ async fn open(
         let detail = format!("no route is for {host}:{port}");
         return Err(Refusal::new(Code::RouteDenied, detail, "add a route for it, or set forward.unmatched = \"pass\""));
     }
+    if let Some(leaves) = snapshot.interception.as_ref().filter(|_| snapshot.routes.intercepts(host.as_str(), port)) {
+        return Ok(Way::Intercept { leaves: Arc::clone(leaves), host, port });
+    }
     if snapshot.config.forward.connect == ConnectPolicy::Deny {
         let detail = format!("CONNECT to {host}:{port}: nothing can be injected into a tunnel");
         let hint = "let the client send http:// URLs (lanyard speaks TLS to the upstream), use a reverse listener, or \
-                    set forward.connect = \"tunnel\"";
+                    set intercept = true on its route; forward.connect = \"tunnel\" lets it through";
         return Err(Refusal::new(Code::ConnectDenied, detail, hint));
     }
     let destination = Destination {
@@ -106,7 +128,7 @@ async fn open(
         names: Names::System,
     };
     let candidates = addresses(&destination, &front.resolver, &front.own, DEFAULT_CONNECT_TIMEOUT).await?;
-    dial(candidates, &destination.authority()).await
+    dial(candidates, &destination.authority()).await.map(Way::Tunnel)
 }
 
 /// Connects to the first address that lets us, the first to try last.
@@ -135,9 +157,14 @@ async fn dial(mut candidates: Vec<SocketAddr>, authority: &str) -> Result<TcpStr
 
 /// Copies both ways until both ends are done; no timeout cuts a tunnel that is alive.
 async fn tunnel(client: &mut ClientStream, upstream: &mut TcpStream) -> std::io::Result<(u64, u64)> {
-    client.write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n").await?;
-    client.flush().await?;
+    establish(client).await?;
     copy_bidirectional_with_sizes(client, upstream, TUNNEL_BUFFER, TUNNEL_BUFFER).await
+}
+
+/// Answers the CONNECT: what comes next is not ours to read as a request of the same connection.
+async fn establish(client: &mut ClientStream) -> std::io::Result<()> {
+    client.write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n").await?;
+    client.flush().await
 }
 
 fn bad(why: &str) -> Refusal {

@@ -18,11 +18,13 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, Ssl, TimingDigest, UniqueID, UniqueIDType,
     raw_connect::ProxyDigest,
 };
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf},
     net::{TcpStream, UnixStream},
     time::Sleep,
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::head::Body;
 use crate::proxy::context::Connection;
@@ -43,11 +45,20 @@ pub(super) struct ClientStream {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// TCP or Unix.
+/// What a client's bytes come through.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// TLS that we end, inside of another.
+    Tls(Box<TlsStream<Rewound>>),
+}
+
+/// A socket with what was read of it ahead.
+#[derive(Debug)]
+pub(super) struct Rewound {
+    ahead: BytesMut,
+    socket: Socket,
 }
 
 impl ClientStream {
@@ -67,6 +78,31 @@ impl ClientStream {
     /// The facts that go with the connection.
     pub(super) fn facts(&self) -> &Arc<Connection> {
         &self.facts
+    }
+
+    /// The same connection from here on with other facts, such as those of the tunnel that it has become.
+    pub(super) async fn become_another(mut self, facts: Arc<Connection>) -> io::Result<Self> {
+        self.socket.flush().await?;
+        let mut other = Self::new(self.socket.into_inner(), facts);
+        other.buffer = self.buffer;
+        other.eof = self.eof;
+        Ok(other)
+    }
+
+    /// Ends the client's TLS: from here on its bytes are what was in there. Nothing of what was written is left behind.
+    ///
+    /// # Errors
+    /// The handshake failed; a `rustls::Error` in it says how.
+    pub(super) async fn accept_tls(mut self, settings: Arc<ServerConfig>) -> io::Result<Self> {
+        self.socket.flush().await?;
+        let rewound = Rewound { ahead: self.buffer, socket: self.socket.into_inner() };
+        let stream = TlsAcceptor::from(settings).accept(rewound).await?;
+        Ok(Self::new(Socket::Tls(Box::new(stream)), self.facts))
+    }
+
+    /// Whether the client's TLS agreed on HTTP/2.
+    pub(super) fn agreed_on_http2(&self) -> bool {
+        matches!(self.socket.get_ref(), Socket::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
     }
 
     /// Reads more ahead; 0 at the end.
@@ -217,9 +253,13 @@ impl Shutdown for ClientStream {
 impl UniqueID for ClientStream {
     fn id(&self) -> UniqueIDType {
         use std::os::fd::AsRawFd;
-        match self.socket.get_ref() {
-            Socket::Tcp(stream) => stream.as_raw_fd(),
-            Socket::Unix(stream) => stream.as_raw_fd(),
+        let mut socket = self.socket.get_ref();
+        loop {
+            match socket {
+                Socket::Tcp(stream) => return stream.as_raw_fd(),
+                Socket::Unix(stream) => return stream.as_raw_fd(),
+                Socket::Tls(stream) => socket = &stream.get_ref().0.socket,
+            }
         }
     }
 }
@@ -250,6 +290,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(task, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(task, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(task, buf),
         }
     }
 }
@@ -259,6 +300,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(task, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(task, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(task, bytes),
         }
     }
 
@@ -266,6 +308,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(task),
             Self::Unix(stream) => Pin::new(stream).poll_flush(task),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(task),
         }
     }
 
@@ -273,7 +316,34 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(task),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(task),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(task),
         }
+    }
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(self: Pin<&mut Self>, task: &mut TaskContext<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.ahead.is_empty() {
+            return Pin::new(&mut this.socket).poll_read(task, buf);
+        }
+        let length = this.ahead.len().min(buf.remaining());
+        buf.put_slice(&this.ahead.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(self: Pin<&mut Self>, task: &mut TaskContext<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write(task, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(task)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(task)
     }
 }
 

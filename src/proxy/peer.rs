@@ -253,6 +253,7 @@ mod tests {
             server_name: None,
             connect_timeout: Duration::ZERO,
             response_timeout: Duration::ZERO,
+            intercept: false,
             line: 0,
         }
     }

@@ -83,6 +83,15 @@ pub enum Role {
         /// Further hosts that `Host` may name.
         allowed_hosts: Vec<HostPattern>,
     },
+    /// It is the inside of a CONNECT that is intercepted: every request in it is for the host that CONNECT named.
+    Tunnel {
+        /// Whether the client speaks TLS in it.
+        scheme: Scheme,
+        /// The host that CONNECT named.
+        host: Host,
+        /// And the port.
+        port: u16,
+    },
 }
 
 impl From<&config::Listener> for Role {
@@ -125,6 +134,7 @@ pub fn decide(listening: &Listening, named: Named<'_>) -> Result<Target, Refusal
         Role::Reverse { upstream, allowed_hosts } => {
             reverse(listening.local, upstream, allowed_hosts, form, named.host)
         }
+        Role::Tunnel { scheme, host, port } => tunnel(*scheme, host, *port, form, named.host),
     }
 }
 
@@ -226,6 +236,25 @@ fn reverse(
         path_and_query,
         named_by: NamedBy::Operator,
     })
+}
+
+fn tunnel(scheme: Scheme, host: &Host, port: u16, form: Form, host_field: Option<&[u8]>) -> Result<Target, Refusal> {
+    let (named, named_port, path_and_query) = match form {
+        Form::Absolute { host, port, path_and_query, .. } => (host, port, path_and_query),
+        Form::Origin { path_and_query } => {
+            let (host, port) = host_of(host_field)?;
+            (host, port, path_and_query)
+        }
+    };
+    if named != *host || named_port.is_some_and(|named| named != port) {
+        let named = named_port.map_or_else(|| named.to_string(), |port| format!("{named}:{port}"));
+        return Err(Refusal::new(
+            Code::Misdirected,
+            format!("the request names {named}, and CONNECT named {host}:{port}"),
+            "send a CONNECT of its own for each host",
+        ));
+    }
+    Ok(Target { scheme, host: host.clone(), port, path_and_query, named_by: NamedBy::Url })
 }
 
 /// A request's path and query under a base, which its dots cannot leave; `None` where it has no normal form.

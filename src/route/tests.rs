@@ -17,6 +17,7 @@ fn route(host: &str, prefix: Option<&str>, methods: Option<&[Method]>) -> Route 
         server_name: None,
         connect_timeout: Duration::ZERO,
         response_timeout: Duration::ZERO,
+        intercept: false,
         line: 0,
     }
 }

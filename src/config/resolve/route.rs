@@ -109,6 +109,7 @@ impl Check<'_, '_> {
             server_name,
             connect_timeout: self.positive(table.connect_timeout.as_ref(), DEFAULT_CONNECT_TIMEOUT),
             response_timeout: self.positive(table.response_timeout.as_ref(), DEFAULT_RESPONSE_TIMEOUT),
+            intercept: table.intercept.is_some_and(|at| at.value),
             line: place.line,
         })
     }

@@ -159,6 +159,7 @@ fn a_minimal_profile_and_route_have_the_documented_defaults() {
         server_name: None,
         connect_timeout: seconds(5),
         response_timeout: seconds(60),
+        intercept: false,
         line: 7,
     };
     assert_eq!(config.routes, [route]);
@@ -249,6 +250,7 @@ fn every_key_is_read() {
         server_name: Some(Host::parse("api.internal").unwrap()),
         connect_timeout: seconds(3),
         response_timeout: seconds(7200),
+        intercept: false,
         line: config.routes[0].line,
     };
     assert_eq!(config.routes[0], first);

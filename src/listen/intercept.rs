@@ -1,0 +1,102 @@
+//! An intercepted CONNECT: lanyard answers in the host's place, and what is inside is served as any other request.
+
+use std::{io, sync::Arc};
+
+use pingora::server::ShutdownWatch;
+use rustls::AlertDescription;
+use tokio::time::timeout;
+
+use super::{Front, h2, serve_connection, stream::ClientStream};
+use crate::{
+    ca::Leaves,
+    config::Scheme,
+    metrics::Interception,
+    proxy::{
+        context::Connection,
+        target::{Listening, Role},
+    },
+    route::pattern::Host,
+};
+
+/// Serves what comes after the answer to a CONNECT: TLS with a certificate of ours, or plain HTTP.
+pub(super) async fn serve(
+    front: &Arc<Front>,
+    mut client: ClientStream,
+    leaves: &Leaves,
+    host: &Host,
+    port: u16,
+    shutdown: ShutdownWatch,
+) {
+    let limit = front.current.load().config.limits.header_timeout;
+    if client.buffer.is_empty() && !matches!(timeout(limit, client.fill()).await, Ok(Ok(1..))) {
+        return front.metrics.interception(Interception::Failed);
+    }
+    let speaks_tls = client.buffer.first() == Some(&TLS_HANDSHAKE);
+    let scheme = if speaks_tls { Scheme::Https } else { Scheme::Http };
+    let facts = inside(client.facts(), Role::Tunnel { scheme, host: host.clone(), port });
+    let Ok(client) = client.become_another(facts).await else { return };
+    if !speaks_tls {
+        front.metrics.interception(Interception::Clear);
+        return Box::pin(serve_connection(front, client, shutdown)).await;
+    }
+    let settings = match leaves.settings(host) {
+        Ok(settings) => settings,
+        Err(error) => {
+            front.metrics.interception(Interception::Failed);
+            return tracing::error!(%host, %error, "a CONNECT cannot be intercepted");
+        }
+    };
+    let accepted = timeout(limit, client.accept_tls(settings)).await;
+    let accepted = accepted.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "header_timeout is over")));
+    match accepted {
+        Ok(client) => {
+            front.metrics.interception(Interception::Tls);
+            if client.agreed_on_http2() {
+                h2::serve(front, client, shutdown).await;
+            } else {
+                Box::pin(serve_connection(front, client, shutdown)).await;
+            }
+        }
+        Err(error) if is_distrust(&error) => {
+            front.metrics.interception(Interception::Untrusted);
+            tracing::warn!(%host, %error, hint = TRUST, "a client does not trust the CA of lanyard");
+        }
+        Err(error) => {
+            front.metrics.interception(Interception::Failed);
+            tracing::warn!(
+                %host,
+                %error,
+                hint = "a client that leaves without a word may not trust the CA of lanyard: `lanyard ca install-hint`",
+                "TLS with a client failed in an intercepted CONNECT"
+            );
+        }
+    }
+}
+
+/// The facts of a connection inside another.
+fn inside(outer: &Connection, role: Role) -> Arc<Connection> {
+    let mut facts = outer.for_stream();
+    facts.listening = Listening { role: Arc::new(role), local: outer.listening.local };
+    Arc::new(facts)
+}
+
+/// Whether the client said that it does not take the certificate (RFC 8446 6.2).
+fn is_distrust(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(
+        error,
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnsupportedCertificate
+        ))
+    )
+}
+
+/// First byte of a TLS record that carries a ClientHello (RFC 8446 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+/// What a client needs.
+const TRUST: &str = "have it trust the file that `lanyard ca path` names: SSL_CERT_FILE (OpenSSL, Go, Ruby, httpx), \
+                     REQUESTS_CA_BUNDLE (Python requests), NODE_EXTRA_CA_CERTS (Node), CURL_CA_BUNDLE (curl), \
+                     AWS_CA_BUNDLE (AWS), a truststore (Java); or start it with `lanyard exec --`, which sets them all";
