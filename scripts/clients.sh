@@ -32,6 +32,11 @@ if [ ${#packages[@]} -gt 0 ]; then
     --no-install-recommends "${packages[@]}" >/dev/null
 fi
 
+node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 18 || (a == 18 && b >= 17) ? 0 : 1)' || {
+  echo "node $(node --version) is too old: install 18.17 or later" >&2
+  exit 1
+}
+
 # Whether a part is to be made: not from these very files with this very tool, or not wholly.
 stale() { # PART TOOL'S-VERSION FILE...
   local part=$1

@@ -6,7 +6,8 @@ import sys
 import urllib3
 
 proxy = os.environ.get("HTTP_PROXY")
-pool = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
+headers = {"Accept": "*/*"}  # ProxyManager adds it otherwise, PoolManager does not.
+pool = urllib3.ProxyManager(proxy, headers=headers) if proxy else urllib3.PoolManager(headers=headers)
 for method, body in [("GET", None), ("POST", {"n": 1})]:
     answer = pool.request(method, sys.argv[1], json=body, timeout=20, retries=False)
     print(method, answer.status, answer.data.decode()[:200])

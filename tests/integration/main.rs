@@ -14,6 +14,7 @@ mod support;
 
 mod admin;
 mod basics;
+mod clients;
 mod commands;
 mod limits;
 mod provider_faults;
