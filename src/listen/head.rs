@@ -114,7 +114,8 @@ fn examine(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     };
     let body = framing(version, named("transfer-encoding"), named("content-length"))?;
     let hosts: Vec<&[u8]> = named("host").collect();
-    one_host(&hosts, version, target)?;
+    let named_by_target = method == Method::CONNECT.as_str() || absolute_authority(target).is_some();
+    one_host(&hosts, version, named_by_target)?;
 
     if method == Method::CONNECT.as_str() {
         return Ok(Head {
@@ -179,10 +180,11 @@ fn framing<'a>(
     }
 }
 
-/// Exactly one Host that names one host; none is needed where HTTP/1.0 names the target itself (RFC 9112 3.2).
-fn one_host(hosts: &[&[u8]], version: u8, target: &str) -> Result<(), Refusal> {
+/// Exactly one Host that names one host; none is needed where HTTP/1.0 names the target itself (RFC 9112 3.2), as the
+/// CONNECT of Python before 3.12 does.
+fn one_host(hosts: &[&[u8]], version: u8, named_by_target: bool) -> Result<(), Refusal> {
     match hosts {
-        [] if version == 0 && absolute_authority(target).is_some() => Ok(()),
+        [] if version == 0 && named_by_target => Ok(()),
         [] => Err(bad("the request has no Host").hinting("send the Host header field")),
         [host] => {
             let text = std::str::from_utf8(host)
@@ -206,18 +208,21 @@ fn absolute_authority(target: &str) -> Option<&str> {
 }
 
 /// What follows a head that may ask for an upgrade (RFC 9110 7.8), and whether its `Upgrade` is to be ignored: it counts
-/// only where `Connection` names it.
+/// only where `Connection` names it. An offer of HTTP/2 (Java's client and `curl --http2` make one with each request)
+/// never does: RFC 9113 3.1 has done away with it, and requests behind a 101 would pass unseen and without a token.
 fn upgrade<'a>(
-    mut upgrades: impl Iterator<Item = &'a [u8]>,
+    upgrades: impl Iterator<Item = &'a [u8]>,
     mut connections: impl Iterator<Item = &'a [u8]>,
     body: Body,
 ) -> Result<(Body, bool), Refusal> {
-    if upgrades.next().is_none() {
+    let mut upgrades = upgrades.peekable();
+    if upgrades.peek().is_none() {
         return Ok((body, false));
     }
-    let names_it =
-        |value: &[u8]| value.split(|b| *b == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
-    if !connections.any(names_it) {
+    let has = |value: &[u8], wanted: &[u8]| {
+        value.split(|b| *b == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(wanted))
+    };
+    if upgrades.any(|value| has(value, b"h2c")) || !connections.any(|value| has(value, b"upgrade")) {
         return Ok((body, true));
     }
     match body {

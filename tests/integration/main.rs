@@ -14,6 +14,7 @@ mod support;
 
 mod admin;
 mod basics;
+mod clients;
 mod commands;
 mod http2;
 mod limits;

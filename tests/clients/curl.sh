@@ -1,0 +1,9 @@
+#!/bin/sh
+# curl. Honours http_proxy (lower case only), https_proxy and CURL_CA_BUNDLE. Usage: curl.sh [--http2] URL
+# A GET and a POST over one connection; prints the status of each and the first 200 characters of the last body.
+set -- --silent --show-error --max-time 20 "$@"
+body=$(mktemp)
+trap 'rm -f "$body"' EXIT
+curl --output "$body" --write-out 'GET %{http_code}\n' "$@" --next \
+  --output "$body" --write-out 'POST %{http_code}' --header 'Content-Type: application/json' --data '{"n":1}' "$@" &&
+  printf ' %.200s\n' "$(cat "$body")"
