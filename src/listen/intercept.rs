@@ -32,13 +32,11 @@ pub(super) async fn serve(
         return front.metrics.interception(Interception::Failed);
     }
     let speaks_tls = client.buffer.first() == Some(&TLS_HANDSHAKE);
-    let scheme = if speaks_tls { Scheme::Https } else { Scheme::Http };
-    let facts = inside(client.facts(), Role::Tunnel { scheme, host: host.clone(), port });
-    let Ok(client) = client.become_another(facts).await else { return };
     if !speaks_tls {
-        front.metrics.interception(Interception::Clear);
-        return Box::pin(serve_connection(front, client, shutdown)).await;
+        return serve_clear(front, client, host, port, shutdown).await;
     }
+    let facts = inside(client.facts(), Role::Tunnel { scheme: Scheme::Https, host: host.clone(), port });
+    let Ok(client) = client.become_another(facts).await else { return };
     let settings = match leaves.settings(host) {
         Ok(settings) => settings,
         Err(error) => {
@@ -71,6 +69,20 @@ pub(super) async fn serve(
             );
         }
     }
+}
+
+/// Serves plain HTTP in a tunnel.
+pub(super) async fn serve_clear(
+    front: &Arc<Front>,
+    client: ClientStream,
+    host: &Host,
+    port: u16,
+    shutdown: ShutdownWatch,
+) {
+    front.metrics.interception(Interception::Clear);
+    let facts = inside(client.facts(), Role::Tunnel { scheme: Scheme::Http, host: host.clone(), port });
+    let Ok(client) = client.become_another(facts).await else { return };
+    Box::pin(serve_connection(front, client, shutdown)).await;
 }
 
 /// The facts of a connection inside another.
