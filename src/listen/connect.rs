@@ -142,19 +142,35 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
 }
 
 /// Whether the client sends plain HTTP into its tunnel, as some do for `http://` URLs (undici, grpcio, WebSocket
-/// clients). Where the other side speaks first it is another protocol.
+/// clients). Where the other side speaks first it is another protocol, but for HTTP/2, where both do.
 async fn begins_with_http(client: &mut ClientStream, upstream: &TcpStream) -> bool {
+    let mut ask_server = true;
     loop {
         if let Some(is_http) = looks_like_http(&client.buffer) {
             return is_http;
         }
         let read = tokio::select! {
             read = client.fill() => read,
-            _ = upstream.readable() => return false,
+            settings = begins_with_settings(upstream), if ask_server => {
+                if !settings {
+                    return false;
+                }
+                ask_server = false;
+                continue;
+            }
         };
         if !matches!(read, Ok(1..)) {
             return false;
         }
+    }
+}
+
+/// Whether the first thing that a server says is the SETTINGS frame of HTTP/2 (RFC 9113 4.1, 6.5).
+async fn begins_with_settings(upstream: &TcpStream) -> bool {
+    let mut header = [0; 9];
+    match upstream.peek(&mut header).await {
+        Ok(9) => matches!(header, [_, _, _, 4, 0, 0, 0, 0, 0]),
+        Ok(_) | Err(_) => false,
     }
 }
 

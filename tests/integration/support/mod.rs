@@ -5,6 +5,7 @@ pub mod h2;
 pub mod http;
 pub mod idp;
 pub mod lanyard;
+pub mod tunnel;
 pub mod upstream;
 
 pub use self::{
@@ -12,6 +13,7 @@ pub use self::{
     http::*,
     idp::Idp,
     lanyard::Lanyard,
+    tunnel::{tls, tunnel},
     upstream::{ByHand, Upstream, read_head},
 };
 
