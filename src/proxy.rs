@@ -221,6 +221,10 @@ impl ProxyHttp for Injector {
         {
             session.set_keepalive(Some(seconds));
         }
+        // While we drain, each answer is the last of its connection, and says so.
+        if session.is_process_shutting_down() {
+            session.set_keepalive(None);
+        }
         // HTTP/1.0 knows no chunks: there the body ends with the connection.
         if session.req_header().version == Version::HTTP_10
             && answer.remove_header(&header::TRANSFER_ENCODING).is_some()
