@@ -169,7 +169,7 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let (tools, folder, authority) = (tools().await, Folder::new(), Authority::new());
+        let (tools, folder, authority) = (tools().await.to_owned(), Folder::new(), Authority::new());
         let (idp, api, bare) = (Idp::start().await, Upstream::start().await, Upstream::start().await);
         api.seen.want_token();
         // Not 127.0.0.1: Go and Java ask no proxy for that.
@@ -420,22 +420,4 @@ impl GrpcServer {
         let line = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await.expect("it starts").unwrap();
         Self { port: line.expect("its port").parse().unwrap(), _process: process }
     }
-}
-
-/// What the clients need, set up: minutes on a machine that has nothing, a second where all is there.
-async fn tools() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients");
-    let set_up = Command::new("bash")
-        .arg(repository().join("scripts/clients.sh"))
-        .arg(&folder)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .status();
-    let set_up = tokio::time::timeout(Duration::from_secs(30 * 60), set_up).await.expect("it ends").unwrap();
-    assert!(set_up.success(), "scripts/clients.sh failed");
-    folder
-}
-
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -5,6 +5,7 @@ pub mod h2;
 pub mod http;
 pub mod idp;
 pub mod lanyard;
+pub mod tools;
 pub mod tunnel;
 pub mod upstream;
 
@@ -13,6 +14,7 @@ pub use self::{
     http::*,
     idp::Idp,
     lanyard::Lanyard,
+    tools::{repository, tools},
     tunnel::{tls, tunnel},
     upstream::{ByHand, Upstream, read_head},
 };
