@@ -17,6 +17,7 @@ mod basics;
 mod clients;
 mod commands;
 mod http2;
+mod in_the_clear;
 mod interception;
 mod limits;
 mod provider_faults;
