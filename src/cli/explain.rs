@@ -7,7 +7,7 @@ use http::Method;
 
 use super::{ConfigFile, Failed, say, say_error};
 use crate::{
-    config::{Config, Existing, ListenerMode, OnUnavailable, Scheme, Unmatched},
+    config::{Config, ConnectPolicy, Existing, ListenerMode, OnUnavailable, Route, Scheme, Unmatched},
     proxy::{
         peer::Destination,
         refusal::Refusal,
@@ -65,6 +65,9 @@ fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, R
     let table = Table::new(config.routes.iter().map(|route| (route.clone(), route)));
     let route = table.find(target.host.as_str(), target.port, target.path(), method);
     let route = route.map_err(|Ambiguous| target.ambiguous())?.copied();
+    if *listening.role == Role::Forward && target.scheme == Scheme::Https {
+        lines.push(tunnel(config, &table, &target));
+    }
     let Some(route) = route else {
         return unmatched(config, &target, method).map(|more| {
             lines.extend(more);
@@ -107,6 +110,21 @@ fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, R
     }
     lines.push("removed:  Proxy-Authorization, Proxy-Connection, Keep-Alive, TE, and what Connection names".to_owned());
     Ok(lines)
+}
+
+/// What becomes of a CONNECT, with which most clients begin for an `https://` URL.
+fn tunnel(config: &Config, table: &Table<&Route>, target: &Target) -> String {
+    let (host, port) = (target.host.as_str(), target.port);
+    let told = if table.intercepts(host, port) {
+        "CONNECT is intercepted: the client has to trust the file that `lanyard ca path` names"
+    } else if config.forward.connect == ConnectPolicy::Deny {
+        "CONNECT is refused (403 connect_denied)"
+    } else if table.knows(host, port) {
+        "CONNECT passes by without a token: set intercept = true on the route, or have the client use http://"
+    } else {
+        "CONNECT passes by"
+    };
+    format!("tunnel:   {told}")
 }
 
 fn unmatched(config: &Config, target: &Target, method: &Method) -> Result<Vec<String>, Refusal> {
