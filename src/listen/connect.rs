@@ -12,10 +12,12 @@ use super::{Front, stream::ClientStream};
 use crate::{
     config::{ConnectPolicy, ListenerMode, Scheme, Unmatched},
     dns::Names,
+    egress::{self, Proxy, connect::Why},
     metrics::Outcome,
     proxy::{
         peer::{DEFAULT_CONNECT_TIMEOUT, Destination, addresses},
         refusal::{Code, Refusal},
+        tunnel,
     },
     route::pattern::split_authority,
     snapshot::Snapshot,
@@ -96,6 +98,7 @@ async fn open(
                     set forward.connect = \"tunnel\"";
         return Err(Refusal::new(Code::ConnectDenied, detail, hint));
     }
+    let through = snapshot.config.egress_proxy.through(Scheme::Https, host.as_str()).cloned();
     let destination = Destination {
         scheme: Scheme::Https,
         host,
@@ -103,9 +106,20 @@ async fn open(
         path_and_query: String::new(),
         named_literally: false,
         names: Names::System,
+        through,
     };
-    let candidates = addresses(&destination, &front.resolver, &front.own, DEFAULT_CONNECT_TIMEOUT).await?;
-    dial(candidates, &destination.authority()).await
+    let candidates = addresses(&destination, &front.dialer, DEFAULT_CONNECT_TIMEOUT).await?;
+    match &destination.through {
+        None => dial(candidates, &destination.authority()).await,
+        Some(proxy) => dial_through(proxy, candidates, &destination.name()).await,
+    }
+}
+
+/// Connects through an egress proxy: a tunnel in a tunnel.
+async fn dial_through(proxy: &Proxy, candidates: Vec<SocketAddr>, target: &str) -> Result<TcpStream, Refusal> {
+    let opened = tokio::time::timeout(DEFAULT_CONNECT_TIMEOUT, egress::connect::first(proxy, candidates, target)).await;
+    let opened = opened.unwrap_or(Err(Why::TimedOut(DEFAULT_CONNECT_TIMEOUT)));
+    opened.map_err(|why| tunnel::refusal(&why.told(proxy, target)))
 }
 
 /// Connects to the first address that lets us, the first to try last.
