@@ -15,6 +15,7 @@ mod support;
 mod admin;
 mod basics;
 mod commands;
+mod egress;
 mod limits;
 mod provider_faults;
 mod rejection;
