@@ -76,6 +76,7 @@ async fn everything_goes_through_tunnels_and_the_proxy_learns_no_secret() {
         assert_eq!(status_of(&wire.until("\r\n\r\n").await), 200);
         wire.send("GET /z HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
         assert_eq!(status_of(&wire.answer().await), 200);
+        drop(wire);
 
         // One tunnel to the provider for each token, one for each upstream, one for the client's own. An HTTP/1.1 upstream
         // has a second one: pingora does not use a connection again whose answer was not read, as that 401 was not.
@@ -138,18 +139,19 @@ async fn a_profile_and_a_route_have_their_own_say() {
     for proxy in [&file, &other] {
         proxy.knows("up.invalid:80", upstream.address);
     }
-    let own = format!("egress_proxy = {{ url = \"{}\", no_proxy = [\"x.invalid\"] }}", other.url());
-    let config = format!(
-        "{}{}{}{}{}{}{}",
+    let own = format!("egress_proxy = {{ url = \"{}\", no_proxy = [\"x.invalid\"] }}\n", other.url());
+    let direct = "egress_proxy = \"none\"\n";
+    let config = [
         through(&file, "no_proxy = [\"direct.invalid\"]"),
-        idp.profile("none").replace("[profiles.none]", "[profiles.bare]"),
-        "egress_proxy = \"none\"\n",
+        idp.profile("bare"),
+        direct.to_owned(),
         profile("own", &idp, &other),
-        format!("{own}\n"),
+        own.clone(),
         route("file.test", "bare", "http://up.invalid", ""),
-        route("own.test", "own", "http://up.invalid", &own)
-            + &route("none.test", "bare", &upstream.url(), "egress_proxy = \"none\""),
-    );
+        route("own.test", "own", "http://up.invalid", &own),
+        route("none.test", "bare", &upstream.url(), direct),
+    ]
+    .concat();
     let lanyard = Lanyard::start(&config).await;
     lanyard.ready().await;
     assert_eq!((file.targets(), other.targets()), (vec![], vec!["idp.auth.svc:80".to_owned()]));

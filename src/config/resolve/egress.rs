@@ -56,7 +56,7 @@ impl Check<'_, '_> {
                 let hint = "write url, or environment = true, and not both";
                 self.reader.error(&at, "a proxy of its own beside `environment = true`", hint);
             }
-            let mut egress = table.environment.and_then(|at| self.from_environment(&at))?;
+            let mut egress = table.environment.and_then(|at| self.egress_of_environment(&at))?;
             // What is written goes before NO_PROXY, as curl's --noproxy does.
             if let Some(no_proxy) = no_proxy {
                 egress.no_proxy = no_proxy;
@@ -118,7 +118,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn from_environment(&mut self, at: &At<bool>) -> Option<Egress> {
+    fn egress_of_environment(&mut self, at: &At<bool>) -> Option<Egress> {
         match environment::read(|name| self.environment.variable(name)) {
             Ok((egress, oddities)) => {
                 for Oddity { entry, what, hint } in oddities {
