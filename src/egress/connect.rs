@@ -203,11 +203,11 @@ impl NoTunnel {
             Why::Broken(_) => {
                 format!("egress proxy {proxy} closed the connection without an answer to CONNECT {target}")
             }
-            Why::Answered(StatusCode::PROXY_AUTHENTICATION_REQUIRED) if self.has_login => {
-                format!("egress proxy {proxy} does not take the credentials (407 to CONNECT {target})")
+            Why::Answered(status) if wants_login(*status) && self.has_login => {
+                format!("egress proxy {proxy} does not take the credentials ({} to CONNECT {target})", status.as_u16())
             }
-            Why::Answered(StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
-                format!("egress proxy {proxy} wants credentials (407 to CONNECT {target})")
+            Why::Answered(status) if wants_login(*status) => {
+                format!("egress proxy {proxy} wants credentials ({} to CONNECT {target})", status.as_u16())
             }
             Why::Answered(status) => format!("egress proxy {proxy} answered CONNECT {target} with {status}"),
             Why::NotHttp => format!("egress proxy {proxy} answered CONNECT {target} with something that is not HTTP/1"),
@@ -229,12 +229,10 @@ impl NoTunnel {
             Why::Broken(_) | Why::NotHttp | Why::TooLong => {
                 "is egress_proxy really an HTTP proxy, at this port, without TLS? Its log may tell more".to_owned()
             }
-            Why::Answered(StatusCode::PROXY_AUTHENTICATION_REQUIRED) if self.has_login => {
+            Why::Answered(status) if wants_login(*status) && self.has_login => {
                 "check username and password of egress_proxy; Basic is the one scheme that lanyard speaks".to_owned()
             }
-            Why::Answered(StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
-                "set username and password of egress_proxy".to_owned()
-            }
+            Why::Answered(status) if wants_login(*status) => "set username and password of egress_proxy".to_owned(),
             Why::Answered(status) if status.is_server_error() => {
                 format!(
                     "the egress proxy cannot reach {target}: look at its log, or name the host in no_proxy to go directly"
@@ -250,6 +248,11 @@ impl NoTunnel {
             Why::Secret(_) => "check `password` of egress_proxy".to_owned(),
         }
     }
+}
+
+/// 407, and 401 of proxies that mean it: tinyproxy says so to a wrong password.
+fn wants_login(status: StatusCode) -> bool {
+    matches!(status, StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED)
 }
 
 /// How many addresses of a proxy are tried.

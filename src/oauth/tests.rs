@@ -300,6 +300,7 @@ async fn what_an_egress_proxy_does_wrong_is_told() {
             "wants credentials",
             "set username and password",
         ),
+        ("u:canary@", answer("401 X"), Unreachable, "the credentials (401", "check username and password"),
         ("u:canary@", answer("407 X"), Unreachable, "does not take the credentials", "check username and password"),
         ("", answer("403 Forbidden"), Unreachable, "auth.test:443 with 403 Forbidden", "have auth.test:443 allowed"),
         ("", answer("502 Bad Gateway"), Unreachable, "with 502 Bad Gateway", "cannot reach auth.test:443"),

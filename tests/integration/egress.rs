@@ -191,6 +191,7 @@ async fn what_the_proxy_does_wrong_is_told_to_the_client() {
     };
     for (refusal, status, code, detail, hint) in [
         ("HTTP/1.1 407 X\r\n\r\n", 502, "upstream_unreachable", "wants credentials", "set username and password"),
+        ("HTTP/1.1 401 X\r\n\r\n", 502, "upstream_unreachable", "wants credentials (401", "set username and password"),
         ("HTTP/1.1 403 X\r\n\r\n", 502, "upstream_unreachable", "403 Forbidden", "have api.invalid:443 allowed"),
         ("HTTP/1.1 502 X\r\n\r\n", 502, "upstream_unreachable", "502 Bad Gateway", "cannot reach api.invalid:443"),
         ("HTTP/1.1 503 X\r\n\r\n", 502, "upstream_unreachable", "503 Service", "cannot reach api.invalid:443"),
