@@ -104,14 +104,16 @@ async fn tunnels_are_used_again_by_the_same_target_and_profile_alone() {
     let (one, other) = (Upstream::start().await, Upstream::start().await);
     proxy.knows("one.invalid:80", one.address);
     proxy.knows("other.invalid:80", other.address);
+    proxy.knows("one.invalid:81", other.address);
     let config = format!(
-        "{}{}{}{}{}{}",
+        "{}{}{}{}{}{}{}",
         through(&proxy, "no_proxy = \"127.0.0.0/8\""),
         idp.profile("a"),
         idp.profile("b"),
         route("a.test", "a", "http://one.invalid", ""),
         route("b.test", "b", "http://one.invalid", ""),
         route("other.test", "a", "http://other.invalid", ""),
+        route("port.test", "a", "http://one.invalid:81", ""),
     );
     let lanyard = Lanyard::start(&config).await;
     lanyard.ready().await;
@@ -119,15 +121,23 @@ async fn tunnels_are_used_again_by_the_same_target_and_profile_alone() {
         assert_eq!(get_via(lanyard.address(), "http://a.test/").await.status, 200);
     }
     assert_eq!(proxy.targets(), ["one.invalid:80"]);
-    // The proxy's address is the same for all: nothing but our key keeps them apart.
+    // The proxy's address is the same for all, and for another port the name too: nothing but our key keeps them apart.
+    assert_eq!(get_via(lanyard.address(), "http://port.test/").await.status, 200);
     assert_eq!(get_via(lanyard.address(), "http://other.test/").await.status, 200);
     assert_eq!(get_via(lanyard.address(), "http://b.test/").await.status, 200);
     assert_eq!(get_via(lanyard.address(), "http://one.invalid/").await.status, 200);
     assert_eq!(get_via(lanyard.address(), "http://other.invalid/").await.status, 200);
-    assert_eq!((one.seen.requests().len(), other.seen.requests().len()), (7, 2));
+    assert_eq!((one.seen.requests().len(), other.seen.requests().len()), (7, 3));
     assert_eq!(
         proxy.targets(),
-        ["one.invalid:80", "other.invalid:80", "one.invalid:80", "one.invalid:80", "other.invalid:80"]
+        [
+            "one.invalid:80",
+            "one.invalid:81",
+            "other.invalid:80",
+            "one.invalid:80",
+            "one.invalid:80",
+            "other.invalid:80"
+        ]
     );
     lanyard.finish().await;
 }
