@@ -7,7 +7,8 @@ use http::Method;
 
 use super::{ConfigFile, Failed, say, say_error};
 use crate::{
-    config::{Config, ConnectPolicy, Existing, ListenerMode, OnUnavailable, Route, Scheme, Unmatched},
+    config::{Config, ConnectPolicy, CredentialKind, Existing, ListenerMode, OnUnavailable, Route, Scheme, Unmatched},
+    egress::Egress,
     proxy::{
         peer::Destination,
         refusal::Refusal,
@@ -85,8 +86,9 @@ fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, R
             .map(|m| format!(", methods {}", m.iter().map(Method::as_str).collect::<Vec<_>>().join(" ")))
             .unwrap_or_default(),
     ));
-    let destination = Destination::of(&target, Some(route));
+    let destination = Destination::of(&target, Some(route), &config.egress_proxy);
     lines.push(goes_to(&destination));
+    lines.extend(through_proxy(&destination, &route.egress_proxy));
     lines.push(format!("Host:     {}", destination.authority()));
     match route.profile.as_ref().and_then(|name| config.profiles.get(name)) {
         None => lines.push("profile:  none: forwarded bare, the client's own Authorization stays".to_owned()),
@@ -95,6 +97,10 @@ fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, R
             lines.push(format!("profile:  {}", profile.name));
             let header = wire_name(&profile.header);
             lines.push(format!("header:   {header}: {prefix}<token>"));
+            let CredentialKind::OAuth2(oauth2) = &profile.kind;
+            if let Some(proxy) = crate::oauth::proxy(oauth2) {
+                lines.push(format!("token:    fetched through egress proxy {}", proxy.name()));
+            }
             lines.push(match profile.existing {
                 Existing::Replace => format!("existing: the client's own {header} is replaced"),
                 Existing::Keep => format!("existing: if the client sends its own {header}, nothing is injected"),
@@ -129,10 +135,14 @@ fn tunnel(config: &Config, table: &Table<&Route>, target: &Target) -> String {
 
 fn unmatched(config: &Config, target: &Target, method: &Method) -> Result<Vec<String>, Refusal> {
     match config.forward.unmatched {
-        Unmatched::Pass => Ok(vec![
-            "route:    none: forwarded without a credential (forward.unmatched = \"pass\")".to_owned(),
-            goes_to(&Destination::of(target, None)),
-        ]),
+        Unmatched::Pass => {
+            let destination = Destination::of(target, None, &config.egress_proxy);
+            let route = "route:    none: forwarded without a credential (forward.unmatched = \"pass\")".to_owned();
+            Ok([route, goes_to(&destination)]
+                .into_iter()
+                .chain(through_proxy(&destination, &config.egress_proxy))
+                .collect())
+        }
         Unmatched::Deny => Err(Refusal::new(
             crate::proxy::refusal::Code::RouteDenied,
             format!(
@@ -152,6 +162,15 @@ fn goes_to(destination: &Destination) -> String {
         destination.authority(),
         destination.path_and_query.split('?').next().unwrap_or_default()
     )
+}
+
+/// The egress proxy on the way, where there could be one.
+fn through_proxy(destination: &Destination, egress: &Egress) -> Option<String> {
+    match &destination.through {
+        Some(proxy) => Some(format!("through:  egress proxy {} (CONNECT {})", proxy.name(), destination.name())),
+        None if egress.is_direct() => None,
+        None => Some("through:  nothing: no_proxy names it, or no proxy is for its scheme".to_owned()),
+    }
 }
 
 /// The reverse listener whose address the URL has, or a forward one.

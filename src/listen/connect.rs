@@ -14,11 +14,13 @@ use crate::{
     ca::Leaves,
     config::{ConnectPolicy, Scheme, Unmatched},
     dns::Names,
+    egress::{self, Proxy, connect::Why},
     metrics::Outcome,
     proxy::{
         peer::{DEFAULT_CONNECT_TIMEOUT, Destination, addresses},
         refusal::{Code, Refusal},
         target::Role,
+        tunnel,
     },
     route::pattern::{Host, split_authority},
     snapshot::Snapshot,
@@ -128,6 +130,7 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
                     set intercept = true on its route; forward.connect = \"tunnel\" lets it through";
         return Err(Refusal::new(Code::ConnectDenied, detail, hint));
     }
+    let through = snapshot.config.egress_proxy.through(Scheme::Https, host.as_str()).cloned();
     let destination = Destination {
         scheme: Scheme::Https,
         host,
@@ -135,9 +138,13 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
         path_and_query: String::new(),
         named_literally: false,
         names: Names::System,
+        through,
     };
-    let candidates = addresses(&destination, &front.resolver, &front.own, DEFAULT_CONNECT_TIMEOUT).await?;
-    let upstream = dial(candidates, &destination.authority()).await?;
+    let candidates = addresses(&destination, &front.dialer, DEFAULT_CONNECT_TIMEOUT).await?;
+    let upstream = match &destination.through {
+        None => dial(candidates, &destination.authority()).await?,
+        Some(proxy) => dial_through(proxy, candidates, &destination.name()).await?,
+    };
     Ok(Way::Tunnel { upstream, host: destination.host, port, has_route: known })
 }
 
@@ -185,6 +192,13 @@ fn looks_like_http(bytes: &[u8]) -> Option<bool> {
     } else {
         Some(false)
     }
+}
+
+/// Connects through an egress proxy: a tunnel in a tunnel.
+async fn dial_through(proxy: &Proxy, candidates: Vec<SocketAddr>, target: &str) -> Result<TcpStream, Refusal> {
+    let opened = tokio::time::timeout(DEFAULT_CONNECT_TIMEOUT, egress::connect::first(proxy, candidates, target)).await;
+    let opened = opened.unwrap_or(Err(Why::TimedOut(DEFAULT_CONNECT_TIMEOUT)));
+    opened.map_err(|why| tunnel::refusal(&why.told(proxy, target)))
 }
 
 /// Connects to the first address that lets us, the first to try last.

@@ -16,6 +16,7 @@ mod admin;
 mod basics;
 mod clients;
 mod commands;
+mod egress;
 mod http2;
 mod in_the_clear;
 mod interception;

@@ -1,6 +1,7 @@
 //! The harness. Secrets and tokens in tests begin with [`CANARY`], and no output of lanyard may hold one.
 
 pub mod certs;
+pub mod forward_proxy;
 pub mod h2;
 pub mod http;
 pub mod idp;
@@ -11,6 +12,7 @@ pub mod upstream;
 
 pub use self::{
     certs::Authority,
+    forward_proxy::ForwardProxy,
     http::*,
     idp::Idp,
     lanyard::Lanyard,
