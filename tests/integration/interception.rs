@@ -217,10 +217,11 @@ async fn plain_requests_in_a_tunnel_are_injected_wherever_a_route_is_for_their_h
     assert!(grpc.seen().heads[0].1["authorization"].to_str().unwrap().contains(&scene.idp.last_token()));
 
     // A protocol where the server speaks first stays a tunnel, and so does one that is not HTTP.
-    let mut wire = Wire::over(tunnel(scene.lanyard.address(), &server_first.address.to_string()).await);
+    let mut wire = Wire::tunnel(scene.lanyard.address(), &server_first.address.to_string()).await;
     assert_eq!(wire.until("\r\n").await, "220 hello\r\n");
     wire.send("GET / is only a line here").await;
     assert_eq!(wire.until("here").await, "GET / is only a line here");
+    drop(wire);
     scene.lanyard.finish().await;
 }
 

@@ -106,6 +106,21 @@ impl Wire {
         stream.set_nodelay(true).unwrap();
         Self::over(stream)
     }
+
+    /// CONNECT: the connection after a 200, with what the other end may have said by then.
+    pub async fn tunnel(proxy: &str, authority: &str) -> Self {
+        let mut wire = Self::open(proxy).await;
+        wire.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n")).await;
+        let answer = wire.until("\r\n\r\n").await;
+        assert_eq!(status_of(&answer), 200, "{answer}");
+        wire
+    }
+
+    /// The connection alone, of which nothing was read ahead.
+    pub fn into_stream(self) -> TcpStream {
+        assert!(self.ahead.is_empty(), "{:?}", String::from_utf8_lossy(&self.ahead));
+        self.stream
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {

@@ -9,15 +9,11 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{Wire, status_of};
+use super::Wire;
 
-/// CONNECT by hand: the connection after a 200.
+/// CONNECT by hand, to what waits for its client to speak: the connection after a 200.
 pub async fn tunnel(proxy: &str, authority: &str) -> TcpStream {
-    let mut wire = Wire::open(proxy).await;
-    wire.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n")).await;
-    let answer = wire.until("\r\n\r\n").await;
-    assert_eq!(status_of(&answer), 200, "{answer}");
-    wire.stream
+    Wire::tunnel(proxy, authority).await.into_stream()
 }
 
 /// TLS as a client that trusts this CA alone.
