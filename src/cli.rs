@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod ca;
 mod check;
 mod completions;
 mod demo;
@@ -48,6 +49,8 @@ enum Command {
     Explain(explain::Explain),
     /// Do one real token request per profile and tell what the identity provider says, and the fix
     Doctor(doctor::Doctor),
+    /// Make, show and install the local CA that interception signs with
+    Ca(ca::Ca),
     /// Run the embedded authorization server alone (development and tests only)
     Issuer(issuer::Issuer),
     /// Print a completion script for a shell
@@ -65,14 +68,19 @@ struct ConfigFile {
 impl ConfigFile {
     /// Loads it, printing every problem and warning to standard error.
     fn load(&self) -> Result<Loaded, Failed> {
-        let loaded = config::load(&self.config).map_err(|problems| {
-            say_error(&problems.to_string());
-            Failed::Usage
-        })?;
+        let loaded = self.load_quietly()?;
         for warning in &loaded.warnings {
             say_error(&warning.to_string());
         }
         Ok(loaded)
+    }
+
+    /// Loads it, printing every problem, and no warning: those are what `lanyard check` is for.
+    fn load_quietly(&self) -> Result<Loaded, Failed> {
+        config::load(&self.config).map_err(|problems| {
+            say_error(&problems.to_string());
+            Failed::Usage
+        })
     }
 
     fn path(&self) -> &Path {
@@ -99,6 +107,7 @@ impl Cli {
             Command::Check(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Doctor(command) => command.run(),
+            Command::Ca(command) => command.run(),
             Command::Issuer(command) => command.run(),
             Command::Completions(command) => command.run(),
         };

@@ -58,6 +58,18 @@ impl Files {
         Authority::parse(&pem, pair).map_err(|problem| unusable(&certificate, problem))
     }
 
+    /// Reads the certificate alone, for whoever has no business with the key.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be read.
+    pub fn read_certificate(&self) -> Result<String, CaError> {
+        let path = self.certificate();
+        match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CaError::Absent(path)),
+            read => read.map_err(at(&path)),
+        }
+    }
+
     fn read_key(&self) -> Result<Secret, CaError> {
         let path = self.key();
         let metadata = fs::metadata(&path).map_err(at(&path))?;
