@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod demo;
 mod doctor;
+mod exec;
 mod explain;
 mod issuer;
 mod run;
@@ -30,7 +31,7 @@ use crate::config::{self, Loaded};
     about,
     long_about,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 failed at run time, 64 bad configuration or usage."
+    after_help = "Exit codes: 0 done, 1 failed at run time, 64 bad configuration or usage; of `exec`: the command's own."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -43,6 +44,8 @@ enum Command {
     Run(run::Run),
     /// Show the whole story on this machine: an authorization server, a protected API, and lanyard between
     Demo(demo::Demo),
+    /// Run a command with lanyard as its proxy, and exit with its status
+    Exec(exec::Exec),
     /// Validate a configuration: every problem with file, line, key and what to write instead
     Check(check::Check),
     /// Tell which route and profile a request would take, what would change in it, or why it would be refused
@@ -103,6 +106,10 @@ impl Cli {
         crate::tls::install_provider();
         let ended = match self.command {
             Command::Run(command) => command.run(),
+            Command::Exec(command) => match command.run() {
+                Ok(status) => return ExitCode::from(status),
+                Err(failed) => Err(failed),
+            },
             Command::Demo(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Explain(command) => command.run(),

@@ -135,6 +135,18 @@ impl Config {
     pub fn intercepted(&self) -> Vec<HostPattern> {
         self.routes.iter().filter(|route| route.intercept).map(|route| route.host.clone()).collect()
     }
+
+    /// The environment variables that secrets are read from.
+    pub fn secret_variables(&self) -> Vec<&str> {
+        let secrets = self.profiles.values().map(|profile| match &profile.kind {
+            CredentialKind::OAuth2(oauth2) => &oauth2.client_secret,
+        });
+        let variable = |secret| match secret {
+            &SecretSource::Env(ref name) => Some(name.as_str()),
+            SecretSource::File(_) | SecretSource::Literal(_) => None,
+        };
+        secrets.filter_map(variable).collect()
+    }
 }
 
 /// One `[[routes]]`: which requests get which profile, and where they go.
@@ -400,10 +412,17 @@ pub struct Limits {
 pub struct Log {
     /// `format`; `None`: text on a terminal, else JSON.
     pub format: Option<LogFormat>,
-    /// `level` (info).
-    pub level: tracing::Level,
+    /// `level`; `None`: info, and under `lanyard exec` warn.
+    pub level: Option<tracing::Level>,
     /// `access` (true): one event a request.
     pub access: bool,
+}
+
+impl Log {
+    /// The level of a server's log.
+    pub fn level(&self) -> tracing::Level {
+        self.level.unwrap_or(tracing::Level::INFO)
+    }
 }
 
 /// `log.format`.
