@@ -137,12 +137,12 @@ impl Config {
     }
 
     /// The environment variables that secrets are read from.
-    pub fn secret_variables(&self) -> Vec<&str> {
+    pub fn secret_variables<'a>(&'a self) -> Vec<&'a str> {
         let secrets = self.profiles.values().map(|profile| match &profile.kind {
             CredentialKind::OAuth2(oauth2) => &oauth2.client_secret,
         });
-        let variable = |secret| match secret {
-            &SecretSource::Env(ref name) => Some(name.as_str()),
+        let variable = |secret: &'a SecretSource| match secret {
+            SecretSource::Env(name) => Some(name.as_str()),
             SecretSource::File(_) | SecretSource::Literal(_) => None,
         };
         secrets.filter_map(variable).collect()

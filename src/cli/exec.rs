@@ -121,6 +121,9 @@ impl Exec {
                 return if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
             }
         };
+        if let Err(error) = signals.listen_to_all() {
+            tracing::warn!(%error, "signals that were ignored stay so");
+        }
         loop {
             tokio::select! {
                 biased;

@@ -14,8 +14,10 @@ mod support;
 
 mod admin;
 mod basics;
+mod ca;
 mod clients;
 mod commands;
+mod exec;
 mod http2;
 mod limits;
 mod provider_faults;

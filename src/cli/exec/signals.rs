@@ -13,24 +13,40 @@ use tokio::{
 
 /// Those that were sent to us, in their order.
 #[derive(Debug)]
-pub(super) struct Signals(mpsc::Receiver<Signal>);
+pub(super) struct Signals {
+    sender: mpsc::Sender<Signal>,
+    receiver: mpsc::Receiver<Signal>,
+    /// Of those, the ones that were ignored when we began (`nohup`, a background job of a script).
+    ignored: Vec<Signal>,
+}
 
 impl Signals {
-    /// From now on they do not end us. One that is ignored (`nohup`, a shell's background job) stays ignored, by the
-    /// command too.
+    /// From now on they do not end us. Those that are ignored stay so until the command has inherited that.
     ///
     /// # Errors
     /// A handler cannot be installed.
     pub(super) fn listen() -> io::Result<Self> {
+        let mask = ignored();
+        let is_ignored = |signal: &Signal| mask & (1 << (signal.as_raw() - 1)) != 0;
         let (sender, receiver) = mpsc::channel(16);
-        let ignored = ignored();
-        for caught in PASSED_ON {
-            let number = caught.as_raw();
-            if ignored & (1 << (number - 1)) != 0 {
-                continue;
-            }
-            let mut arrivals = signal(SignalKind::from_raw(number))?;
-            let sender = sender.clone();
+        let (ignored, others): (Vec<_>, Vec<_>) = PASSED_ON.into_iter().partition(is_ignored);
+        let signals = Self { sender, receiver, ignored };
+        signals.catch(&others)?;
+        Ok(signals)
+    }
+
+    /// The command runs: it may have a use for what was ignored.
+    ///
+    /// # Errors
+    /// A handler cannot be installed.
+    pub(super) fn listen_to_all(&self) -> io::Result<()> {
+        self.catch(&self.ignored)
+    }
+
+    fn catch(&self, signals: &[Signal]) -> io::Result<()> {
+        for caught in signals.iter().copied() {
+            let mut arrivals = signal(SignalKind::from_raw(caught.as_raw()))?;
+            let sender = self.sender.clone();
             tokio::spawn(async move {
                 while arrivals.recv().await.is_some() {
                     if sender.send(caught).await.is_err() {
@@ -39,16 +55,16 @@ impl Signals {
                 }
             });
         }
-        Ok(Self(receiver))
+        Ok(())
     }
 
     /// The next one to pass on.
     pub(super) async fn next(&mut self) -> Signal {
         loop {
-            match self.0.recv().await {
+            match self.receiver.recv().await {
                 Some(signal) if BY_KEY.contains(&signal) && in_foreground() => {} // the terminal sent it to both
                 Some(signal) => return signal,
-                None => return std::future::pending().await, // all of them are ignored
+                None => return std::future::pending().await, // we hold a sender: it cannot be
             }
         }
     }
@@ -56,7 +72,7 @@ impl Signals {
     /// The next one that ends a program which does nothing about it.
     pub(super) async fn ending(&mut self) -> Signal {
         loop {
-            match self.0.recv().await {
+            match self.receiver.recv().await {
                 Some(signal) if ENDING.contains(&signal) => return signal,
                 Some(_) => {}
                 None => return std::future::pending().await,

@@ -19,6 +19,9 @@ fn changed(host: &str, before: &[(&str, &str)]) -> (BTreeMap<String, Option<Stri
     (changes, warnings.into_iter().map(|warning| warning.what).collect())
 }
 
+/// A route's host, what was set before, `NO_PROXY` after, and a part of each warning.
+type Row = (&'static str, &'static [(&'static str, &'static str)], &'static str, &'static [&'static str]);
+
 #[test]
 fn the_proxy_is_set_in_every_spelling_and_the_secret_is_gone() {
     let (changes, warnings) = changed("api.test", &[("HTTP_PROXY", "http://corporate:3128"), ("CLIENT_SECRET", "x")]);
@@ -34,7 +37,7 @@ fn the_proxy_is_set_in_every_spelling_and_the_secret_is_gone() {
 
 #[test]
 fn no_proxy_keeps_what_was_there_and_this_machine_is_added_unless_a_route_is_for_it() {
-    let rows: &[(&str, &[(&str, &str)], &str, &[&str])] = &[
+    let rows: &[Row] = &[
         ("api.test", &[], "localhost,127.0.0.1,::1", &[]),
         (
             "api.test",
