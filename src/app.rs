@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     config::Config,
     dns::Resolver,
+    egress::connect::Dialer,
     listen::{Bound, Front, Open},
     metrics::Metrics,
     proxy::{Injector, Via, refusal::Code},
@@ -87,26 +88,25 @@ impl App {
         let (admin_listener, admin_address) =
             bound.await.map_err(|source| StartError::Bind { address: address.to_string(), source })?;
 
-        let parts = Parts { clock: Clock::boot(), metrics: metrics.clone(), resolver: resolver.clone() };
+        let own = listeners.iter().filter_map(Bound::tcp_address).chain([admin_address]).collect();
+        let dialer = Dialer { resolver, own };
+        let parts = Parts { clock: Clock::boot(), metrics: metrics.clone(), dialer: dialer.clone() };
         let snapshot = Snapshot::build(Arc::new(config), None, &parts).map_err(StartError::Snapshot)?;
         metrics.config_generation(snapshot.generation);
         let current = Current::new(snapshot);
 
-        let own: Vec<SocketAddr> = listeners.iter().filter_map(Bound::tcp_address).chain([admin_address]).collect();
         let injector = Injector {
             current: current.clone(),
-            resolver: resolver.clone(),
+            dialer: dialer.clone(),
             metrics: metrics.clone(),
-            own: own.clone(),
             roots: (!tls::system_roots_are_plain()).then(|| trusted(None)),
             via: Via::new(),
         };
         let front = Front {
             proxy: Arc::new(http_proxy(&Arc::new(pingora_settings()), injector)),
             current: current.clone(),
-            resolver,
+            dialer,
             metrics: metrics.clone(),
-            own,
             open: Open::default(),
         };
         let reloader = Arc::new(Reloader::new(settings.path, current.clone(), parts, settings.log_level));

@@ -22,6 +22,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use url::Url;
 
 use crate::{
+    egress::Egress,
     route::pattern::{Host, HostPattern, PathPrefix},
     secret::SecretSource,
 };
@@ -35,6 +36,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[forward]`.
     pub forward: Forward,
+    /// `[egress_proxy]`: what blind tunnels and requests without a route go through.
+    pub egress_proxy: Arc<Egress>,
     /// `[profiles.NAME]`, by name.
     pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
     /// `[[routes]]`, in the order of the file. No two match the same requests equally well.
@@ -137,15 +140,21 @@ impl Config {
     }
 
     /// The environment variables that secrets are read from.
-    pub fn secret_variables<'a>(&'a self) -> Vec<&'a str> {
-        let secrets = self.profiles.values().map(|profile| match &profile.kind {
-            CredentialKind::OAuth2(oauth2) => &oauth2.client_secret,
+    pub fn secret_variables(&self) -> Vec<&str> {
+        let profiles = self.profiles.values().map(|profile| match &profile.kind {
+            CredentialKind::OAuth2(oauth2) => (Some(&oauth2.client_secret), &oauth2.egress_proxy),
         });
-        let variable = |secret: &'a SecretSource| match secret {
+        let routes = self.routes.iter().map(|route| (None, &route.egress_proxy));
+        let all = profiles.chain(routes).chain([(None, &self.egress_proxy)]);
+        let secrets = all.flat_map(|(secret, egress)| {
+            let logins = [&egress.http, &egress.https].into_iter().flatten().filter_map(|proxy| proxy.login.as_ref());
+            secret.into_iter().chain(logins.map(|login| &login.password))
+        });
+        let variables = secrets.filter_map(|secret| match secret {
             SecretSource::Env(name) => Some(name.as_str()),
             SecretSource::File(_) | SecretSource::Literal(_) => None,
-        };
-        secrets.filter_map(variable).collect()
+        });
+        variables.collect()
     }
 }
 
@@ -166,6 +175,8 @@ pub struct Route {
     pub ca_file: Option<CaBundle>,
     /// `server_name`: sent as SNI and verified, in place of the upstream's host.
     pub server_name: Option<Host>,
+    /// `egress_proxy`: what its upstream is reached through; that of the file where the route has none.
+    pub egress_proxy: Arc<Egress>,
     /// `connect_timeout` (5 s): name, TCP and TLS together.
     pub connect_timeout: Duration,
     /// `response_timeout` (60 s): from the request's head to the first byte of the answer.
@@ -296,8 +307,8 @@ pub struct OAuth2 {
     pub ca_file: Option<CaBundle>,
     /// `timeout` (10 s) of a whole token request.
     pub timeout: Duration,
-    /// `egress_proxy`: an http proxy for the token request.
-    pub egress_proxy: Option<Url>,
+    /// `egress_proxy`: what the token endpoint is reached through; that of the file where the profile has none.
+    pub egress_proxy: Arc<Egress>,
 }
 
 impl fmt::Debug for OAuth2 {
@@ -333,7 +344,7 @@ impl fmt::Debug for OAuth2 {
             .field("request_format", request_format)
             .field("ca_file", ca_file)
             .field("timeout", timeout)
-            .field("egress_proxy", &egress_proxy.as_ref().map(without_secrets))
+            .field("egress_proxy", egress_proxy)
             .finish()
     }
 }
@@ -489,8 +500,13 @@ pub trait Environment {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// Whether everybody may read a file.
     fn is_world_readable(&self, path: &Path) -> bool;
+    /// The value of an environment variable, if it is set and UTF-8.
+    fn variable(&self, name: &str) -> Option<String>;
+
     /// Whether an environment variable is set and not empty.
-    fn has_variable(&self, name: &str) -> bool;
+    fn has_variable(&self, name: &str) -> bool {
+        self.variable(name).is_some_and(|value| !value.is_empty())
+    }
 }
 
 /// The real one.
@@ -511,8 +527,8 @@ impl Environment for System {
         std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
     }
 
-    fn has_variable(&self, name: &str) -> bool {
-        std::env::var(name).is_ok_and(|value| !value.is_empty())
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
     }
 }
 

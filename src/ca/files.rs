@@ -41,13 +41,18 @@ impl Files {
         self.directory.join("ca.key")
     }
 
+    /// Whether there is none yet.
+    pub fn are_absent(&self) -> bool {
+        !self.key().exists() && !self.certificate().exists()
+    }
+
     /// Reads the CA.
     ///
     /// # Errors
     /// It is not there, others can read its key, or a file does not hold what it should.
     pub fn load(&self) -> Result<Authority, CaError> {
         let (certificate, key) = (self.certificate(), self.key());
-        if !key.exists() && !certificate.exists() {
+        if self.are_absent() {
             return Err(CaError::Absent(certificate));
         }
         let private = self.read_key()?;

@@ -25,7 +25,8 @@ use self::{environment::Surroundings, signals::Signals, trust::Trust};
 use super::{ConfigFile, Failed, runtime, say_error};
 use crate::{
     app::{App, Settings, StartError},
-    config::{Config, ListenAddress, Listener, ListenerMode, Log},
+    ca::Files,
+    config::{Ca, Config, ListenAddress, Listener, ListenerMode, Log},
     snapshot::Snapshot,
     telemetry,
 };
@@ -79,6 +80,15 @@ impl Exec {
             })?),
             None => None,
         };
+        if current.config.egress_proxy.is_direct()
+            && variable("HTTPS_PROXY").or_else(|| variable("https_proxy")).is_some()
+        {
+            let hint = "if lanyard has to go through it: environment = true in [egress_proxy]";
+            tracing::info!(
+                hint,
+                "HTTPS_PROXY was set: the command has lanyard in its place, and lanyard goes directly"
+            );
+        }
         let surroundings = Surroundings { proxy, config: &current.config, trust: trust.as_ref() };
         let (changes, warnings) = surroundings.changes(&variable);
         for warning in warnings {
@@ -148,6 +158,10 @@ fn make_own(config: &mut Config) {
     config.listeners.retain(|listener| !is_forward(listener));
     config.listeners.insert(0, forward);
     config.admin.address = ANY_PORT;
+    // The command is given whatever CA there is: where there is none, it needs none that stays.
+    if Files::at(config.ca.directory.as_deref()).map_or(true, |files| files.are_absent()) {
+        config.ca = Ca { directory: None, ephemeral: true };
+    }
     config.limits.drain_timeout = config.limits.drain_timeout.min(DRAIN_LIMIT);
 }
 

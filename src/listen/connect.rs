@@ -14,11 +14,13 @@ use crate::{
     ca::Leaves,
     config::{ConnectPolicy, Scheme, Unmatched},
     dns::Names,
+    egress::{self, Proxy, connect::Why},
     metrics::Outcome,
     proxy::{
         peer::{DEFAULT_CONNECT_TIMEOUT, Destination, addresses},
         refusal::{Code, Refusal},
         target::Role,
+        tunnel,
     },
     route::pattern::{Host, split_authority},
     snapshot::Snapshot,
@@ -31,6 +33,7 @@ pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, authorit
     let snapshot = front.current.load();
     let facts = Arc::clone(client.facts());
     let opened = open(front, &snapshot, &client, authority).await;
+    let mut passed_by = false;
     let (outcome, status, bytes, refusal) = match opened {
         Err(refusal) => {
             front.metrics.refused(refusal.code.as_str());
@@ -45,7 +48,15 @@ pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, authorit
             }
             return;
         }
-        Ok(Way::Tunnel(mut upstream)) => {
+        Ok(Way::Tunnel { mut upstream, host, port, has_route }) => {
+            if establish(&mut client).await.is_err() {
+                return;
+            }
+            if has_route && begins_with_http(&mut client, &upstream).await {
+                drop(upstream);
+                return intercept::serve_clear(front, client, &host, port, shutdown).await;
+            }
+            passed_by = has_route;
             front.metrics.tunnels().inc();
             let bytes = match tunnel(&mut client, &mut upstream).await {
                 Ok(bytes) => bytes,
@@ -72,7 +83,7 @@ pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, authorit
             duration_ms = crate::telemetry::millis(started.elapsed()),
             code = refusal.as_ref().map(|r| r.code.as_str()),
             detail = refusal.as_ref().map(|r| &*r.detail),
-            hint = refusal.as_ref().map(|r| &*r.hint),
+            hint = refusal.as_ref().map(|r| &*r.hint).or_else(|| passed_by.then_some(NOT_INTERCEPTED)),
             "request"
         );
     }
@@ -81,7 +92,7 @@ pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, authorit
 /// Where a CONNECT leads.
 enum Way {
     /// To its target, and nobody looks inside.
-    Tunnel(TcpStream),
+    Tunnel { upstream: TcpStream, host: Host, port: u16, has_route: bool },
     /// To lanyard itself.
     Intercept { leaves: Arc<Leaves>, host: Host, port: u16 },
 }
@@ -119,6 +130,7 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
                     set intercept = true on its route; forward.connect = \"tunnel\" lets it through";
         return Err(Refusal::new(Code::ConnectDenied, detail, hint));
     }
+    let through = snapshot.config.egress_proxy.through(Scheme::Https, host.as_str()).cloned();
     let destination = Destination {
         scheme: Scheme::Https,
         host,
@@ -126,9 +138,67 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
         path_and_query: String::new(),
         named_literally: false,
         names: Names::System,
+        through,
     };
-    let candidates = addresses(&destination, &front.resolver, &front.own, DEFAULT_CONNECT_TIMEOUT).await?;
-    dial(candidates, &destination.authority()).await.map(Way::Tunnel)
+    let candidates = addresses(&destination, &front.dialer, DEFAULT_CONNECT_TIMEOUT).await?;
+    let upstream = match &destination.through {
+        None => dial(candidates, &destination.authority()).await?,
+        Some(proxy) => dial_through(proxy, candidates, &destination.name()).await?,
+    };
+    Ok(Way::Tunnel { upstream, host: destination.host, port, has_route: known })
+}
+
+/// Whether the client sends plain HTTP into its tunnel, as some do for `http://` URLs (undici, grpcio, WebSocket
+/// clients). Where the other side speaks first it is another protocol, but for HTTP/2, where both do.
+async fn begins_with_http(client: &mut ClientStream, upstream: &TcpStream) -> bool {
+    let mut ask_server = true;
+    loop {
+        if let Some(is_http) = looks_like_http(&client.buffer) {
+            return is_http;
+        }
+        let read = tokio::select! {
+            read = client.fill() => read,
+            settings = begins_with_settings(upstream), if ask_server => {
+                if !settings {
+                    return false;
+                }
+                ask_server = false;
+                continue;
+            }
+        };
+        if !matches!(read, Ok(1..)) {
+            return false;
+        }
+    }
+}
+
+/// Whether the first thing that a server says is the SETTINGS frame of HTTP/2 (RFC 9113 4.1, 6.5).
+async fn begins_with_settings(upstream: &TcpStream) -> bool {
+    let mut header = [0; 9];
+    match upstream.peek(&mut header).await {
+        Ok(9) => matches!(header, [_, _, _, 4, 0, 0, 0, 0, 0]),
+        Ok(_) | Err(_) => false,
+    }
+}
+
+/// Whether bytes are the beginning of an HTTP request; `None` while they may become one.
+fn looks_like_http(bytes: &[u8]) -> Option<bool> {
+    let method = |method: &&str| bytes.starts_with(method.as_bytes());
+    let prefix = |method: &&str| method.as_bytes().starts_with(bytes);
+    if METHODS.iter().any(method) {
+        Some(true)
+    } else if METHODS.iter().any(prefix) {
+        None
+    } else {
+        Some(false)
+    }
+}
+
+/// Connects through an egress proxy: a tunnel in a tunnel.
+async fn dial_through(proxy: &Proxy, candidates: Vec<SocketAddr>, target: &str) -> Result<TcpStream, Refusal> {
+    let opened = tokio::time::timeout(DEFAULT_CONNECT_TIMEOUT, egress::connect::first(proxy, candidates, target)).await;
+    let opened = opened.unwrap_or(Err(Why::TimedOut(DEFAULT_CONNECT_TIMEOUT)));
+    opened.map_err(|why| tunnel::refusal(&why.told(proxy, target)))
 }
 
 /// Connects to the first address that lets us, the first to try last.
@@ -157,7 +227,6 @@ async fn dial(mut candidates: Vec<SocketAddr>, authority: &str) -> Result<TcpStr
 
 /// Copies both ways until both ends are done; no timeout cuts a tunnel that is alive.
 async fn tunnel(client: &mut ClientStream, upstream: &mut TcpStream) -> std::io::Result<(u64, u64)> {
-    establish(client).await?;
     copy_bidirectional_with_sizes(client, upstream, TUNNEL_BUFFER, TUNNEL_BUFFER).await
 }
 
@@ -171,5 +240,36 @@ fn bad(why: &str) -> Refusal {
     Refusal::new(Code::BadRequest, format!("the target of CONNECT cannot be told: {why}"), "send CONNECT HOST:PORT")
 }
 
+/// How the requests begin that are looked for in a tunnel.
+const METHODS: [&str; 10] =
+    ["GET ", "HEAD ", "POST ", "PUT ", "PATCH ", "DELETE ", "OPTIONS ", "TRACE ", "CONNECT ", "PRI * HTTP/2.0\r\n"];
+/// Why a request that has a route carries no token.
+const NOT_INTERCEPTED: &str = "a route is for this host, but nothing can be injected into TLS that passes by: set \
+                               intercept = true on the route, or have the client use http:// or a reverse listener";
 /// Each way, bytes.
 const TUNNEL_BUFFER: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::looks_like_http;
+
+    #[test]
+    fn only_a_request_looks_like_one() {
+        for (bytes, expected) in [
+            (&b""[..], None),
+            (b"G", None),
+            (b"GET", None),
+            (b"GET /", Some(true)),
+            (b"GETS", Some(false)),
+            (b"POST http://", Some(true)),
+            (b"PRI * HTTP/2", None),
+            (b"PRI * HTTP/2.0\r\n\r\nSM", Some(true)),
+            (b"PRIVMSG", Some(false)),
+            (b"\x16\x03\x01", Some(false)),
+            (b"SSH-2.0", Some(false)),
+            (b"get /", Some(false)),
+        ] {
+            assert_eq!(looks_like_http(bytes), expected, "{bytes:?}");
+        }
+    }
+}

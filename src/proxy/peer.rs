@@ -1,6 +1,11 @@
 //! Where a request really goes: the vetted address, the TLS settings, and a pool key that keeps profiles apart.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{Version, header};
 use pingora::{http::RequestHeader, protocols::ALPN, upstreams::peer::HttpPeer, utils::tls::WrappedX509};
@@ -8,10 +13,12 @@ use pingora::{http::RequestHeader, protocols::ALPN, upstreams::peer::HttpPeer, u
 use super::{
     refusal::{Code, Refusal},
     target::{NamedBy, Target, join, under},
+    tunnel::{self, Tunnel},
 };
 use crate::{
     config::{Route, Scheme},
-    dns::{DnsError, Names, Resolver},
+    dns::{self, DnsError, Names},
+    egress::{Egress, Proxy, connect::Dialer},
     route::{path, pattern::Host},
     snapshot::RouteEntry,
 };
@@ -31,11 +38,13 @@ pub struct Destination {
     pub named_literally: bool,
     /// Where its name is looked up.
     pub names: Names,
+    /// The egress proxy on the way there, which then looks up the name.
+    pub through: Option<Arc<Proxy>>,
 }
 
 impl Destination {
-    /// Decides it from the target and the route.
-    pub fn of(target: &Target, route: Option<&Route>) -> Self {
+    /// Decides it from the target and the route; `egress` is for what takes none.
+    pub fn of(target: &Target, route: Option<&Route>, egress: &Egress) -> Self {
         let by_operator = target.named_by == NamedBy::Operator;
         let (scheme, host, port, named_literally) = match route {
             Some(Route { upstream: Some(upstream), .. }) => {
@@ -55,7 +64,9 @@ impl Destination {
         // A client that names its target by Host alone was led here by a hosts file, which leads us here too.
         let by_hosts_file = target.named_by == NamedBy::Host && route.is_none_or(|route| route.upstream.is_none());
         let names = if by_hosts_file { Names::PastHosts } else { Names::System };
-        Self { scheme, host, port, path_and_query, named_literally, names }
+        let egress = route.map_or(egress, |route| &route.egress_proxy);
+        let through = egress.through(scheme, host.as_str()).cloned();
+        Self { scheme, host, port, path_and_query, named_literally, names, through }
     }
 
     /// `host:port`, for people.
@@ -91,17 +102,20 @@ fn mapped_path(target: &Target, route: &Route) -> Option<String> {
     Some(join(base, &format!("{rest}{query}")))
 }
 
-/// Resolves and vets the addresses of a destination, the first to try last.
+/// Resolves and vets the addresses that are dialled for a destination, the first to try last: its own, or those of the
+/// egress proxy on the way.
 ///
 /// # Errors
 /// No address; only forbidden ones; our own.
 pub async fn addresses(
     destination: &Destination,
-    resolver: &Resolver,
-    own: &[SocketAddr],
+    dialer: &Dialer,
     limit: Duration,
 ) -> Result<Vec<SocketAddr>, Refusal> {
-    let host = &destination.host;
+    if let Some(proxy) = &destination.through {
+        return addresses_of_proxy(destination, proxy, dialer, limit).await;
+    }
+    let (host, resolver) = (&destination.host, &dialer.resolver);
     let looked_up = async {
         let names = destination.names;
         if destination.named_literally {
@@ -122,30 +136,47 @@ pub async fn addresses(
         DnsError::Unresolved { .. } => {
             Refusal::new(Code::UpstreamUnresolved, error.to_string(), "check the name, and this machine's name servers")
         }
-        DnsError::Forbidden { .. } => Refusal::new(
-            Code::RouteDenied,
-            error.to_string(),
-            "if it is meant, write the address itself into the `upstream` of a route",
-        ),
+        DnsError::Forbidden { .. } => forbidden(&error),
     })?;
     let mut addresses: Vec<SocketAddr> =
         ips.into_iter().take(MAX_ADDRESSES).map(|ip| SocketAddr::new(ip, destination.port)).collect();
-    if let Some(mine) = addresses.iter().find(|address| is_own(**address, own)) {
-        let detail = format!("{host}:{} is lanyard itself ({mine})", destination.port);
-        let hint = "set `upstream` of the route to where the service really listens";
-        return Err(Refusal::new(Code::LoopDetected, detail, hint));
+    if let Some(mine) = addresses.iter().find(|address| dns::is_own(**address, &dialer.own)) {
+        return Err(ourselves(destination, *mine));
     }
     addresses.reverse();
     Ok(addresses)
 }
 
-/// Whether an address leads back to one of our own sockets.
-fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
-    let ip = address.ip().to_canonical();
-    own.iter().any(|mine| {
-        let my_ip = mine.ip().to_canonical();
-        mine.port() == address.port() && (my_ip == ip || (ip.is_loopback() && my_ip.is_unspecified()))
-    })
+/// A name is the proxy's to look up. An address is vetted here as it always is.
+async fn addresses_of_proxy(
+    destination: &Destination,
+    proxy: &Proxy,
+    dialer: &Dialer,
+    limit: Duration,
+) -> Result<Vec<SocketAddr>, Refusal> {
+    if let Some(ip) = destination.host.ip() {
+        if let Some(kind) = dns::forbidden(ip).filter(|_| !destination.named_literally) {
+            return Err(forbidden(&DnsError::Forbidden { host: destination.host.to_string(), address: ip, kind }));
+        }
+        let address = SocketAddr::new(ip, destination.port);
+        if dns::is_own(address, &dialer.own) {
+            return Err(ourselves(destination, address));
+        }
+    }
+    let found = tokio::time::timeout(limit, dialer.addresses(proxy)).await;
+    let found = found.unwrap_or(Err(crate::egress::connect::Why::TimedOut(limit)));
+    found.map_err(|why| tunnel::refusal(&why.told(proxy, &destination.name())))
+}
+
+fn forbidden(error: &DnsError) -> Refusal {
+    let hint = "if it is meant, write the address itself into the `upstream` of a route";
+    Refusal::new(Code::RouteDenied, error.to_string(), hint)
+}
+
+fn ourselves(destination: &Destination, mine: SocketAddr) -> Refusal {
+    let detail = format!("{} is lanyard itself ({mine})", destination.name());
+    let hint = "set `upstream` of the route to where the service really listens";
+    Refusal::new(Code::LoopDetected, detail, hint)
 }
 
 /// Which versions of HTTP a request can go out in.
@@ -196,6 +227,11 @@ pub fn peer(
         // The pool's key has no version of HTTP.
         peer.group_key ^= HTTP2_ONLY;
     }
+    if let Some(proxy) = &destination.through {
+        // pingora's own key has the address alone, and that is the proxy's for every target.
+        peer.group_key = tunnel_key(peer.group_key, destination, proxy);
+        peer.options.custom_l4 = Some(Arc::new(Tunnel { proxy: Arc::clone(proxy), target: destination.name() }));
+    }
     peer.options.ca = entry.and_then(|entry| entry.trusted.as_ref()).or(roots).cloned();
     let options = &mut peer.options;
     options.alpn = match speaks {
@@ -215,6 +251,13 @@ pub fn peer(
 
 /// Any number, to be told from the key of the same route's other connections.
 const HTTP2_ONLY: u64 = 0x6832_6f6e_6c79_0000;
+/// Keeps tunnels apart by what is at their ends: the proxy and whom it knows us as, and the target.
+fn tunnel_key(group_key: u64, destination: &Destination, proxy: &Proxy) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (group_key, proxy, destination.scheme, &destination.host, destination.port).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 3;
 /// Where no route says it.
@@ -251,6 +294,7 @@ mod tests {
             }),
             ca_file: None,
             server_name: None,
+            egress_proxy: Arc::default(),
             connect_timeout: Duration::ZERO,
             response_timeout: Duration::ZERO,
             intercept: false,
@@ -259,7 +303,7 @@ mod tests {
     }
 
     fn url(target: &Target, route: Option<&Route>) -> String {
-        let to = Destination::of(target, route);
+        let to = Destination::of(target, route, &Egress::direct());
         format!("{}://{}{}", to.scheme.as_str(), to.authority(), to.path_and_query)
     }
 
@@ -299,25 +343,35 @@ mod tests {
             (Some("/foo"), "/a/../foo/%31", "/resource/1"),
             (None, "/foo?x", "/resource/foo?x"),
         ] {
-            let destination = Destination::of(&target(Scheme::Http, 80, path), Some(&route(prefix, to)));
+            let destination =
+                Destination::of(&target(Scheme::Http, 80, path), Some(&route(prefix, to)), &Egress::direct());
             assert_eq!(destination.path_and_query, expected, "{prefix:?} {path}");
         }
     }
-
     #[test]
-    fn our_own_sockets_are_known_by_every_name() {
-        let own: Vec<SocketAddr> = ["127.0.0.1:8080", "0.0.0.0:8081", "[::1]:8082"].map(|a| a.parse().unwrap()).into();
-        for (address, expected) in [
-            ("127.0.0.1:8080", true),
-            ("127.0.0.2:8080", false),
-            ("10.0.0.1:8080", false),
-            ("127.0.0.9:8081", true),
-            ("[::1]:8081", true),
-            ("[::1]:8082", true),
-            ("[::ffff:127.0.0.1]:8080", true),
-            ("127.0.0.1:8083", false),
+    fn a_tunnel_is_shared_by_what_has_both_ends_in_common_and_by_nothing_else() {
+        let through = |url: &str, host: &str, scheme: Scheme, port: u16| {
+            let egress = Egress::all(Proxy::parse(url).unwrap(), Default::default());
+            let target = Target { host: Host::parse(host).unwrap(), ..target(scheme, port, "/") };
+            Destination::of(&target, None, &egress)
+        };
+        let address = "192.0.2.1:3128".parse().unwrap();
+        let key = |destination: &Destination| {
+            let peer = peer(destination, address, None, None, Speaks::Either);
+            assert!(peer.options.custom_l4.is_some() && peer.group_key != 0);
+            peer.group_key
+        };
+        let usual = key(&through("http://proxy:3128", "api.example.com", Scheme::Https, 443));
+        assert_eq!(usual, key(&through("http://PROXY:3128/", "api.example.com", Scheme::Https, 443)));
+        for (url, host, scheme, port) in [
+            ("http://other:3128", "api.example.com", Scheme::Https, 443),
+            ("http://proxy:3129", "api.example.com", Scheme::Https, 443),
+            ("http://user:password@proxy:3128", "api.example.com", Scheme::Https, 443),
+            ("http://proxy:3128", "other.example.com", Scheme::Https, 443),
+            ("http://proxy:3128", "api.example.com", Scheme::Http, 443),
+            ("http://proxy:3128", "api.example.com", Scheme::Https, 8443),
         ] {
-            assert_eq!(is_own(address.parse().unwrap(), &own), expected, "{address}");
+            assert_ne!(key(&through(url, host, scheme, port)), usual, "{url} {host} {port}");
         }
     }
 }

@@ -12,8 +12,12 @@ use tokio::{
 };
 
 use super::{
-    clients::{CLIENTS, Needs, tools},
-    support::{idp::Reply, lanyard::BINARY, *},
+    clients::{CLIENTS, Needs},
+    support::{
+        idp::Reply,
+        lanyard::{self, BINARY},
+        *,
+    },
 };
 
 /// A folder with a configuration, and one for temporary files that has to be empty in the end.
@@ -128,7 +132,7 @@ async fn every_client_trusts_what_it_is_given() {
     let place = Place::new(&intercepted(&idp, &upstream));
     for client in CLIENTS.iter().filter(|client| client.needs == Needs::Nothing) {
         let path = format!("/{}", client.name.replace(' ', "-"));
-        let mut arguments = client.command(&tools);
+        let mut arguments = client.command(tools);
         arguments.push(format!("https://api.test{path}"));
         let mut command = place.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
         command.env_clear().env("TMPDIR", &place.temporary);
@@ -215,12 +219,15 @@ async fn the_environment_is_what_it_was_and_what_lanyard_needs() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let secret = format!("client_secret = \"{SECRET}\"");
     let config = intercepted(&idp, &upstream).replace(&secret, "client_secret = { env = \"BILLING_SECRET\" }");
+    let proxy = "egress_proxy = { url = \"http://127.0.0.1:1\", username = \"u\", password = { env = \"EGRESS_SECRET\" }, no_proxy = \"*\" }\n";
+    let config = format!("{proxy}{config}");
     let place = Place::new(&config);
     let (system, pinned) = (Authority::new(), Authority::new());
     let mut command =
         place.command(&["sh", "-c", "env; echo ===; cat \"$SSL_CERT_FILE\"; echo ===; cat \"$CURL_CA_BUNDLE\""]);
     command
         .env("BILLING_SECRET", SECRET)
+        .env("EGRESS_SECRET", SECRET)
         .env("OTHER", "stays")
         .env("NO_PROXY", "internal.test,.corp.test")
         .env("JAVA_TOOL_OPTIONS", "-Xmx64m")
@@ -254,13 +261,32 @@ async fn the_environment_is_what_it_was_and_what_lanyard_needs() {
     {
         assert!(Path::new(&value(name)).starts_with(&place.temporary), "{name}={}", value(name));
     }
-    assert!(!environment.contains("BILLING_SECRET") && !environment.contains(CANARY), "{environment}");
+    assert!(!environment.contains("_SECRET") && !environment.contains(CANARY), "{environment}");
 
     let held = |pem: &str| pem.split_whitespace().collect::<String>();
     let (roots, curls) = (held(roots), held(curls));
     assert_eq!((roots.matches("-----BEGIN").count(), curls.matches("-----BEGIN").count()), (2, 2));
     assert!(roots.starts_with(&held(system.pem())) && curls.starts_with(&held(pinned.pem())));
     assert_eq!(roots.replace(&held(system.pem()), ""), curls.replace(&held(pinned.pem()), ""), "the same CA in both");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_is_there_is_used_and_none_is_kept_for_a_command() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    let place = Place::new(&intercepted(&idp, &upstream).replace("ephemeral = true", "directory = \"ca\""));
+    let command = ["sh", "-c", "curl -sS -o /dev/null https://api.test/ && cat \"$DENO_CERT\""];
+    let ended = place.run(&command).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let directory = place.folder.path().join("ca");
+    assert!(!directory.exists());
+    let config = place.folder.path().join("proxy.toml");
+    let made = lanyard::command(&["ca", "create", "--config", config.to_str().unwrap()], &[]).await;
+    assert_eq!(made.0, Some(0), "{made:?}");
+    let held = |pem: &str| pem.split_whitespace().collect::<String>();
+    let kept = std::fs::read_to_string(directory.join("ca.crt")).unwrap();
+    let again = place.run(&command).await;
+    assert_eq!((again.code, held(&again.out)), (Some(0), held(&kept)));
+    assert_ne!(held(&ended.out), held(&kept));
 }
 
 #[tokio::test(flavor = "multi_thread")]
