@@ -13,6 +13,7 @@ pub mod refusal;
 pub mod retry;
 pub mod target;
 pub mod tunnel;
+mod upgrade;
 
 use std::{sync::Arc, time::Duration};
 

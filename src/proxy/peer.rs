@@ -14,6 +14,7 @@ use super::{
     refusal::{Code, Refusal},
     target::{NamedBy, Target, join, under},
     tunnel::{self, Tunnel},
+    upgrade,
 };
 use crate::{
     config::{Route, Scheme},
@@ -227,10 +228,16 @@ pub fn peer(
         // The pool's key has no version of HTTP.
         peer.group_key ^= HTTP2_ONLY;
     }
-    if let Some(proxy) = &destination.through {
+    let through = destination.through.as_ref().map(|proxy| {
         // pingora's own key has the address alone, and that is the proxy's for every target.
         peer.group_key = tunnel_key(peer.group_key, destination, proxy);
-        peer.options.custom_l4 = Some(Arc::new(Tunnel { proxy: Arc::clone(proxy), target: destination.name() }));
+        Arc::new(Tunnel { proxy: Arc::clone(proxy), target: destination.name() })
+    });
+    if speaks == Speaks::Http1 {
+        peer.group_key ^= UPGRADES;
+        peer.options.custom_l4 = Some(Arc::new(upgrade::Dial { through }));
+    } else if let Some(tunnel) = through {
+        peer.options.custom_l4 = Some(tunnel);
     }
     peer.options.ca = entry.and_then(|entry| entry.trusted.as_ref()).or(roots).cloned();
     let options = &mut peer.options;
@@ -251,6 +258,8 @@ pub fn peer(
 
 /// Any number, to be told from the key of the same route's other connections.
 const HTTP2_ONLY: u64 = 0x6832_6f6e_6c79_0000;
+/// Another: an upgrade never takes a connection that was there before.
+const UPGRADES: u64 = 0x7570_6772_6164_6500;
 /// Keeps tunnels apart by what is at their ends: the proxy and whom it knows us as, and the target.
 fn tunnel_key(group_key: u64, destination: &Destination, proxy: &Proxy) -> u64 {
     let mut hasher = DefaultHasher::new();

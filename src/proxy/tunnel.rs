@@ -9,6 +9,8 @@ use pingora::{
     protocols::l4::{socket::SocketAddr, stream::Stream},
 };
 
+use tokio::net::TcpStream;
+
 use super::refusal::{Code, Refusal};
 use crate::{
     dns::DnsError,
@@ -27,18 +29,22 @@ pub(super) struct Tunnel {
     pub(super) target: String,
 }
 
+impl Tunnel {
+    /// `address` is one of the proxy's.
+    pub(super) async fn open(&self, address: std::net::SocketAddr) -> Result<TcpStream> {
+        connect::open(&self.proxy, address, &self.target).await.map_err(|why| {
+            let error = why.told(&self.proxy, &self.target);
+            Error::because(ErrorType::ConnectError, "through the egress proxy", error)
+        })
+    }
+}
+
 #[async_trait]
 impl L4Connect for Tunnel {
-    /// `address` is one of the proxy's. `connect_timeout` is pingora's to keep.
+    /// `connect_timeout` is pingora's to keep.
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
         let Some(address) = address.as_inet() else { return Err(Error::new(ErrorType::SocketError)) };
-        match connect::open(&self.proxy, *address, &self.target).await {
-            Ok(stream) => Ok(stream.into()),
-            Err(why) => {
-                let error = why.told(&self.proxy, &self.target);
-                Err(Error::because(ErrorType::ConnectError, "through the egress proxy", error))
-            }
-        }
+        Ok(self.open(*address).await?.into())
     }
 }
 
