@@ -6,6 +6,7 @@
 //! * `GET /metrics`: Prometheus text format.
 //! * `GET /status`: profiles, tokens' age and expiry, last errors, routes, generation; never a secret.
 //! * `GET /config`: the running configuration, redacted.
+//! * `GET /ca.pem`: the certificate that clients have to trust where hosts are intercepted.
 //! * `POST /reload`: loads the configuration file.
 //! * `POST /quitquitquit`: drains and exits.
 
@@ -62,6 +63,7 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/status", get(status))
             .route("/config", get(config))
+            .route("/ca.pem", get(ca))
             .route("/reload", post(reload))
             .route("/quitquitquit", post(quit))
             .fallback(async || (StatusCode::NOT_FOUND, ENDPOINTS))
@@ -93,6 +95,16 @@ async fn status(State(admin): State<Admin>) -> Response {
 
 async fn config(State(admin): State<Admin>) -> Response {
     pretty(StatusCode::OK, &redact::config(&admin.current.load().config))
+}
+
+async fn ca(State(admin): State<Admin>) -> Response {
+    match &admin.current.load().interception {
+        Some(leaves) => {
+            let headers = [(header::CONTENT_TYPE, "application/x-pem-file"), (header::CACHE_CONTROL, "no-store")];
+            (headers, leaves.authority().pem().to_owned()).into_response()
+        }
+        None => (StatusCode::NOT_FOUND, NO_CA).into_response(),
+    }
 }
 
 async fn reload(State(admin): State<Admin>) -> Response {
@@ -150,4 +162,5 @@ fn pretty(status: StatusCode, value: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response()
 }
 
-const ENDPOINTS: &str = "GET /livez /startupz /readyz /metrics /status /config; POST /reload /quitquitquit\n";
+const ENDPOINTS: &str = "GET /livez /startupz /readyz /metrics /status /config /ca.pem; POST /reload /quitquitquit\n";
+const NO_CA: &str = "there is no CA: no route of the running configuration says `intercept = true`\n";

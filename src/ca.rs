@@ -3,6 +3,7 @@
 //! Whoever has its key can pretend to be any host to a program that trusts it. So it is made on this machine and for it,
 //! its key is readable by its owner alone, and it may only sign for the hosts that are intercepted (RFC 5280 4.2.1.10).
 
+pub mod bundle;
 mod constraints;
 mod files;
 mod leaf;
@@ -21,6 +22,7 @@ use rcgen::{
     PublicKeyData,
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use self::constraints::Constraints;
@@ -35,6 +37,19 @@ pub struct Authority {
     pem: String,
     constraints: Option<Constraints>,
     expires: SystemTime,
+}
+
+/// What a CA's certificate says, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Its name.
+    pub subject: String,
+    /// When it begins to be good.
+    pub from: String,
+    /// When it expires.
+    pub until: String,
+    /// SHA-256 of its DER form, as `openssl x509 -fingerprint -sha256` shows it.
+    pub fingerprint: String,
 }
 
 /// Why there is no CA.
@@ -162,6 +177,26 @@ impl Authority {
     /// Its certificate (and those above it) in PEM form, for clients to trust.
     pub fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// Its certificate, and those above it if its file has them.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// What its certificate says, for people.
+    pub fn about(&self) -> About {
+        let der = self.chain.first().map_or(&[][..], |der| der.as_ref());
+        let hash = Sha256::digest(der);
+        let fingerprint = hash.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":");
+        let (subject, from, until) = match X509Certificate::from_der(der) {
+            Ok((_, parsed)) => {
+                let validity = parsed.validity();
+                (parsed.subject().to_string(), validity.not_before.to_string(), validity.not_after.to_string())
+            }
+            Err(_) => Default::default(), // It was parsed before.
+        };
+        About { subject, from, until, fingerprint }
     }
 
     /// When its certificate expires.

@@ -1,9 +1,11 @@
 //! The commands, one file each.
 
+mod ca;
 mod check;
 mod completions;
 mod demo;
 mod doctor;
+mod exec;
 mod explain;
 mod issuer;
 mod run;
@@ -29,7 +31,7 @@ use crate::config::{self, Loaded};
     about,
     long_about,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 failed at run time, 64 bad configuration or usage."
+    after_help = "Exit codes: 0 done, 1 failed at run time, 64 bad configuration or usage; of `exec`: the command's own."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -42,12 +44,16 @@ enum Command {
     Run(run::Run),
     /// Show the whole story on this machine: an authorization server, a protected API, and lanyard between
     Demo(demo::Demo),
+    /// Run a command with lanyard as its proxy, and exit with its status
+    Exec(exec::Exec),
     /// Validate a configuration: every problem with file, line, key and what to write instead
     Check(check::Check),
     /// Tell which route and profile a request would take, what would change in it, or why it would be refused
     Explain(explain::Explain),
     /// Do one real token request per profile and tell what the identity provider says, and the fix
     Doctor(doctor::Doctor),
+    /// Make, show and install the local CA that interception signs with
+    Ca(ca::Ca),
     /// Run the embedded authorization server alone (development and tests only)
     Issuer(issuer::Issuer),
     /// Print a completion script for a shell
@@ -65,14 +71,19 @@ struct ConfigFile {
 impl ConfigFile {
     /// Loads it, printing every problem and warning to standard error.
     fn load(&self) -> Result<Loaded, Failed> {
-        let loaded = config::load(&self.config).map_err(|problems| {
-            say_error(&problems.to_string());
-            Failed::Usage
-        })?;
+        let loaded = self.load_quietly()?;
         for warning in &loaded.warnings {
             say_error(&warning.to_string());
         }
         Ok(loaded)
+    }
+
+    /// Loads it, printing every problem, and no warning: those are what `lanyard check` is for.
+    fn load_quietly(&self) -> Result<Loaded, Failed> {
+        config::load(&self.config).map_err(|problems| {
+            say_error(&problems.to_string());
+            Failed::Usage
+        })
     }
 
     fn path(&self) -> &Path {
@@ -95,10 +106,15 @@ impl Cli {
         crate::tls::install_provider();
         let ended = match self.command {
             Command::Run(command) => command.run(),
+            Command::Exec(command) => match command.run() {
+                Ok(status) => return ExitCode::from(status),
+                Err(failed) => Err(failed),
+            },
             Command::Demo(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Doctor(command) => command.run(),
+            Command::Ca(command) => command.run(),
             Command::Issuer(command) => command.run(),
             Command::Completions(command) => command.run(),
         };

@@ -138,6 +138,24 @@ impl Config {
     pub fn intercepted(&self) -> Vec<HostPattern> {
         self.routes.iter().filter(|route| route.intercept).map(|route| route.host.clone()).collect()
     }
+
+    /// The environment variables that secrets are read from.
+    pub fn secret_variables(&self) -> Vec<&str> {
+        let profiles = self.profiles.values().map(|profile| match &profile.kind {
+            CredentialKind::OAuth2(oauth2) => (Some(&oauth2.client_secret), &oauth2.egress_proxy),
+        });
+        let routes = self.routes.iter().map(|route| (None, &route.egress_proxy));
+        let all = profiles.chain(routes).chain([(None, &self.egress_proxy)]);
+        let secrets = all.flat_map(|(secret, egress)| {
+            let logins = [&egress.http, &egress.https].into_iter().flatten().filter_map(|proxy| proxy.login.as_ref());
+            secret.into_iter().chain(logins.map(|login| &login.password))
+        });
+        let variables = secrets.filter_map(|secret| match secret {
+            SecretSource::Env(name) => Some(name.as_str()),
+            SecretSource::File(_) | SecretSource::Literal(_) => None,
+        });
+        variables.collect()
+    }
 }
 
 /// One `[[routes]]`: which requests get which profile, and where they go.
@@ -405,10 +423,17 @@ pub struct Limits {
 pub struct Log {
     /// `format`; `None`: text on a terminal, else JSON.
     pub format: Option<LogFormat>,
-    /// `level` (info).
-    pub level: tracing::Level,
+    /// `level`; `None`: info, and under `lanyard exec` warn.
+    pub level: Option<tracing::Level>,
     /// `access` (true): one event a request.
     pub access: bool,
+}
+
+impl Log {
+    /// The level of a server's log.
+    pub fn level(&self) -> tracing::Level {
+        self.level.unwrap_or(tracing::Level::INFO)
+    }
 }
 
 /// `log.format`.

@@ -86,9 +86,9 @@ impl Reloader {
         self.current.store(Arc::new(next));
         self.parts.metrics.config_generation(generation);
         if let Some(handle) = &self.log_level
-            && config.log.level != running.config.log.level
+            && config.log.level() != running.config.log.level()
         {
-            handle.set(config.log.level);
+            handle.set(config.log.level());
         }
         Ok(Report {
             generation,

@@ -35,7 +35,7 @@ impl LevelHandle {
 
 /// Sets up logging to standard error and the panic hook, once a process.
 pub fn init(log: &Log) -> LevelHandle {
-    let (filter, handle) = reload::Layer::new(own_events(log.level));
+    let (filter, handle) = reload::Layer::new(own_events(log.level()));
     let terminal = std::io::stderr().is_terminal();
     let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let writer = fmt::layer().with_writer(std::io::stderr).with_target(false);

@@ -42,7 +42,7 @@ pub(super) fn config(config: &Config) -> Value {
         },
         "log": {
             "format": config.log.format.map(|f| match f { LogFormat::Json => "json", LogFormat::Text => "text" }),
-            "level": config.log.level.as_str().to_ascii_lowercase(),
+            "level": config.log.level().as_str().to_ascii_lowercase(),
             "access": config.log.access,
         },
     })

@@ -41,13 +41,18 @@ impl Files {
         self.directory.join("ca.key")
     }
 
+    /// Whether there is none yet.
+    pub fn are_absent(&self) -> bool {
+        !self.key().exists() && !self.certificate().exists()
+    }
+
     /// Reads the CA.
     ///
     /// # Errors
     /// It is not there, others can read its key, or a file does not hold what it should.
     pub fn load(&self) -> Result<Authority, CaError> {
         let (certificate, key) = (self.certificate(), self.key());
-        if !key.exists() && !certificate.exists() {
+        if self.are_absent() {
             return Err(CaError::Absent(certificate));
         }
         let private = self.read_key()?;
@@ -56,6 +61,18 @@ impl Files {
         let pair = KeyPair::from_pem(private.expose())
             .map_err(|error| unusable(&key, format!("no private key in PEM form (PKCS#8): {error}")))?;
         Authority::parse(&pem, pair).map_err(|problem| unusable(&certificate, problem))
+    }
+
+    /// Reads the certificate alone, for whoever has no business with the key.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be read.
+    pub fn read_certificate(&self) -> Result<String, CaError> {
+        let path = self.certificate();
+        match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CaError::Absent(path)),
+            read => read.map_err(at(&path)),
+        }
     }
 
     fn read_key(&self) -> Result<Secret, CaError> {

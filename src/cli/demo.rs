@@ -30,7 +30,7 @@ pub(super) struct Demo {
 
 impl Demo {
     pub(super) fn run(self) -> Result<(), Failed> {
-        telemetry::init(&Log { format: None::<LogFormat>, level: tracing::Level::WARN, access: true });
+        telemetry::init(&Log { format: None::<LogFormat>, level: Some(tracing::Level::WARN), access: true });
         runtime()?.block_on(self.show()).map_err(|problem| {
             say_error(&format!("the demo failed: {problem}"));
             Failed::AtRunTime

@@ -55,7 +55,7 @@ impl Issuer {
             ));
             return Err(Failed::Usage);
         }
-        telemetry::init(&Log { format: None::<LogFormat>, level: tracing::Level::INFO, access: true });
+        telemetry::init(&Log { format: None::<LogFormat>, level: None, access: true });
         runtime()?.block_on(self.serve())
     }
 

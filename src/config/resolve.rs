@@ -221,7 +221,7 @@ impl Check<'_, '_> {
         ];
         Log {
             format: self.choice(table.format, &[("json", LogFormat::Json), ("text", LogFormat::Text)]),
-            level: self.choice(table.level, &levels).unwrap_or(Level::INFO),
+            level: self.choice(table.level, &levels),
             access: table.access.is_none_or(|at| at.value),
         }
     }

@@ -32,16 +32,16 @@ async fn every_client_works_on_every_way() {
 }
 
 /// A program of `tests/clients`.
-struct Client {
-    name: &'static str,
+pub(super) struct Client {
+    pub(super) name: &'static str,
     /// `{tools}` is what `scripts/clients.sh` made, `{here}` is `tests/clients`. The URL comes last.
     command: &'static [&'static str],
-    needs: Needs,
+    pub(super) needs: Needs,
 }
 
 /// What a client cannot do without.
 #[derive(Clone, Copy, PartialEq)]
-enum Needs {
+pub(super) enum Needs {
     Nothing,
     /// HTTP/2 in clear text: it has no business with a proxy or TLS.
     H2c,
@@ -49,7 +49,7 @@ enum Needs {
     Grpc,
 }
 
-const CLIENTS: &[Client] = &[
+pub(super) const CLIENTS: &[Client] = &[
     Client { name: "curl", command: &["sh", "{here}/curl.sh", "--http1.1"], needs: Needs::Nothing },
     Client { name: "curl --http2", command: &["sh", "{here}/curl.sh", "--http2"], needs: Needs::Nothing },
     Client {
@@ -96,6 +96,16 @@ const CLIENTS: &[Client] = &[
         needs: Needs::Nothing,
     },
 ];
+
+impl Client {
+    /// What starts it, with the tools in their place.
+    pub(super) fn command(&self, tools: &Path) -> Vec<String> {
+        let here = repository().join("tests/clients");
+        let place =
+            |part: &&str| part.replace("{tools}", tools.to_str().unwrap()).replace("{here}", here.to_str().unwrap());
+        self.command.iter().map(place).collect()
+    }
+}
 
 /// How a client reaches lanyard: a column.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -332,11 +342,7 @@ impl Scene {
     }
 
     async fn execute(&self, client: &Client, environment: &[(&str, String)], url: &str) -> Result<String, String> {
-        let here = repository().join("tests/clients");
-        let place = |part: &&str| {
-            part.replace("{tools}", self.tools.to_str().unwrap()).replace("{here}", here.to_str().unwrap())
-        };
-        let command: Vec<String> = client.command.iter().map(place).collect();
+        let command = client.command(&self.tools);
         // Nothing of this machine's own settings.
         let kept = ["PATH", "HOME", "TMPDIR", "JAVA_HOME"];
         let kept = kept.into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?)));

@@ -139,7 +139,7 @@ async fn run_tells_why_it_cannot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn help_completions_and_bad_usage() {
-    for name in ["run", "demo", "check", "explain", "doctor", "issuer", "completions"] {
+    for name in ["run", "exec", "demo", "ca", "check", "explain", "doctor", "issuer", "completions"] {
         let (exit, told, _) = command(&[name, "--help"], &[]).await;
         assert!(exit == Some(0) && told.len() > 150 && told.contains("Usage: lanyard"), "{name}: {told}");
     }

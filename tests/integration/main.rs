@@ -14,9 +14,11 @@ mod support;
 
 mod admin;
 mod basics;
+mod ca;
 mod clients;
 mod commands;
 mod egress;
+mod exec;
 mod http2;
 mod in_the_clear;
 mod interception;

@@ -117,7 +117,7 @@ fn an_empty_file_is_a_forward_proxy_on_loopback() {
             drain_timeout: seconds(25),
         }
     );
-    assert_eq!(config.log, Log { format: None, level: tracing::Level::INFO, access: true });
+    assert_eq!(config.log, Log { format: None, level: None, access: true });
     assert_eq!(config, good("listeners = []\nroutes = []\n[profiles]\n[admin]\n[forward]\n[limits]\n[log]\n"));
 }
 
@@ -292,7 +292,7 @@ fn every_key_is_read() {
             drain_timeout: Duration::ZERO,
         }
     );
-    assert_eq!(config.log, Log { format: Some(LogFormat::Text), level: tracing::Level::DEBUG, access: false });
+    assert_eq!(config.log, Log { format: Some(LogFormat::Text), level: Some(tracing::Level::DEBUG), access: false });
 }
 
 #[test]
