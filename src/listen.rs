@@ -8,6 +8,7 @@ mod h2;
 mod head;
 mod intercept;
 mod stream;
+mod tunnel;
 
 use std::{
     io,

@@ -1,20 +1,19 @@
 //! CONNECT (RFC 9110 9.3.6): intercepted where a route says so, else a blind tunnel, counted as bypassed, or a refusal.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use pingora::server::ShutdownWatch;
-use tokio::{
-    io::{AsyncWriteExt, copy_bidirectional_with_sizes},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use super::{Front, intercept, stream::ClientStream};
+use super::{
+    Front, intercept,
+    stream::ClientStream,
+    tunnel::{Passage, dial},
+};
 use crate::{
     ca::Leaves,
     config::{ConnectPolicy, Scheme, Unmatched},
     dns::Names,
-    metrics::Outcome,
     proxy::{
         peer::{DEFAULT_CONNECT_TIMEOUT, Destination, addresses},
         refusal::{Code, Refusal},
@@ -26,55 +25,25 @@ use crate::{
 
 /// Serves one CONNECT to its end.
 pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, authority: &str, shutdown: ShutdownWatch) {
-    let request_id = crate::telemetry::new_id();
-    let started = Instant::now();
     let snapshot = front.current.load();
-    let facts = Arc::clone(client.facts());
-    let opened = open(front, &snapshot, &client, authority).await;
-    let (outcome, status, bytes, refusal) = match opened {
+    let passage = Passage::new(client.facts(), &snapshot, Some("CONNECT"), authority.to_owned());
+    match open(front, &snapshot, &client, authority).await {
         Err(refusal) => {
-            front.metrics.refused(refusal.code.as_str());
-            let outcome = if refusal.code.is_of_upstream() { Outcome::UpstreamError } else { Outcome::Refused };
-            client.farewell(&refusal.to_http1(&request_id)).await;
-            (outcome, refusal.code.status().as_u16(), (0, 0), Some(refusal))
+            client.farewell(&refusal.to_http1(&passage.request_id)).await;
+            passage.refused(front, &refusal, Some(refusal.code.status().as_u16()));
         }
         Ok(Way::Intercept { leaves, host, port }) => {
             if establish(&mut client).await.is_ok() {
-                tracing::debug!(request_id, target = authority, "CONNECT is intercepted");
+                tracing::debug!(request_id = passage.request_id, target = authority, "CONNECT is intercepted");
                 intercept::serve(front, client, &leaves, &host, port, shutdown).await;
             }
-            return;
         }
-        Ok(Way::Tunnel(mut upstream)) => {
-            front.metrics.tunnels().inc();
-            let bytes = match tunnel(&mut client, &mut upstream).await {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    tracing::debug!(request_id, %error, "tunnel ended");
-                    (0, 0)
-                }
-            };
-            (Outcome::Bypassed, 200, bytes, None)
+        Ok(Way::Tunnel(upstream)) => {
+            if let Err(error) = establish(&mut client).await {
+                tracing::debug!(request_id = passage.request_id, %error, "the client left before its tunnel");
+            }
+            passage.carry(front, client, upstream).await;
         }
-    };
-    snapshot.bare_metrics.request(outcome, started.elapsed().as_secs_f64());
-    if snapshot.config.log.access {
-        tracing::info!(
-            request_id,
-            listener = &*facts.listener,
-            client = facts.peer.map(tracing::field::display),
-            method = "CONNECT",
-            target = authority,
-            outcome = outcome.as_str(),
-            status,
-            bytes_sent = bytes.0,
-            bytes_received = bytes.1,
-            duration_ms = crate::telemetry::millis(started.elapsed()),
-            code = refusal.as_ref().map(|r| r.code.as_str()),
-            detail = refusal.as_ref().map(|r| &*r.detail),
-            hint = refusal.as_ref().map(|r| &*r.hint),
-            "request"
-        );
     }
 }
 
@@ -131,36 +100,6 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
     dial(candidates, &destination.authority()).await.map(Way::Tunnel)
 }
 
-/// Connects to the first address that lets us, the first to try last.
-async fn dial(mut candidates: Vec<SocketAddr>, authority: &str) -> Result<TcpStream, Refusal> {
-    let mut last = Refusal::new(Code::UpstreamUnresolved, format!("{authority} has no address"), "check the name");
-    while let Some(address) = candidates.pop() {
-        last = match tokio::time::timeout(DEFAULT_CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY not set");
-                }
-                return Ok(stream);
-            }
-            Ok(Err(error)) => {
-                let detail = format!("no connection to {authority}: {error}");
-                Refusal::new(Code::UpstreamUnreachable, detail, "check that it is up")
-            }
-            Err(_) => {
-                let detail = format!("no connection to {authority} within {DEFAULT_CONNECT_TIMEOUT:?}");
-                Refusal::new(Code::UpstreamTimeout, detail, "check that it is up and that a firewall lets us through")
-            }
-        };
-    }
-    Err(last)
-}
-
-/// Copies both ways until both ends are done; no timeout cuts a tunnel that is alive.
-async fn tunnel(client: &mut ClientStream, upstream: &mut TcpStream) -> std::io::Result<(u64, u64)> {
-    establish(client).await?;
-    copy_bidirectional_with_sizes(client, upstream, TUNNEL_BUFFER, TUNNEL_BUFFER).await
-}
-
 /// Answers the CONNECT: what comes next is not ours to read as a request of the same connection.
 async fn establish(client: &mut ClientStream) -> std::io::Result<()> {
     client.write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n").await?;
@@ -170,6 +109,3 @@ async fn establish(client: &mut ClientStream) -> std::io::Result<()> {
 fn bad(why: &str) -> Refusal {
     Refusal::new(Code::BadRequest, format!("the target of CONNECT cannot be told: {why}"), "send CONNECT HOST:PORT")
 }
-
-/// Each way, bytes.
-const TUNNEL_BUFFER: usize = 32 * 1024;
