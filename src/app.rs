@@ -11,11 +11,11 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 use crate::{
     admin::Admin,
     clock::Clock,
-    config::Config,
+    config::{Config, ListenerMode},
     dns::Resolver,
     listen::{Bound, Front, Open},
     metrics::Metrics,
-    proxy::{Injector, Via, refusal::Code},
+    proxy::{Injector, Via, dialled::Dialled, refusal::Code},
     reload::Reloader,
     snapshot::{Current, Parts, Snapshot, trusted},
     telemetry::LevelHandle,
@@ -93,12 +93,15 @@ impl App {
         let current = Current::new(snapshot);
 
         let own: Vec<SocketAddr> = listeners.iter().filter_map(Bound::tcp_address).chain([admin_address]).collect();
+        let dialled = Dialled::default();
+        let redirected = current.load().config.listeners.iter().any(|l| l.mode == ListenerMode::Transparent);
         let injector = Injector {
             current: current.clone(),
             resolver: resolver.clone(),
             metrics: metrics.clone(),
             own: own.clone(),
             roots: (!tls::system_roots_are_plain()).then(|| trusted(None)),
+            dialled: redirected.then(|| dialled.clone()),
             via: Via::new(),
         };
         let front = Front {
@@ -107,6 +110,7 @@ impl App {
             resolver,
             metrics: metrics.clone(),
             own,
+            dialled,
             open: Open::default(),
         };
         let reloader = Arc::new(Reloader::new(settings.path, current.clone(), parts, settings.log_level));

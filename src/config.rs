@@ -67,6 +67,8 @@ pub enum ListenerMode {
     Forward,
     /// A base URL points at it: all that arrives goes to this upstream.
     Reverse(Upstream),
+    /// `transparent`: the kernel redirects connections to it (Linux), and tells where they were meant to go.
+    Transparent,
 }
 
 /// `HOST:PORT` or `unix:PATH`.
@@ -94,7 +96,7 @@ pub struct Admin {
     pub address: SocketAddr,
 }
 
-/// `[forward]`: what a forward listener does with what no route is for.
+/// `[forward]`: what a forward or transparent listener does with what no route is for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forward {
     /// Requests that no route matches (default: pass).
@@ -472,6 +474,8 @@ pub trait Environment {
     fn is_world_readable(&self, path: &Path) -> bool;
     /// Whether an environment variable is set and not empty.
     fn has_variable(&self, name: &str) -> bool;
+    /// Whether the kernel redirects connections and tells where they were meant to go, as Linux does.
+    fn redirects(&self) -> bool;
 }
 
 /// The real one.
@@ -494,6 +498,10 @@ impl Environment for System {
 
     fn has_variable(&self, name: &str) -> bool {
         std::env::var(name).is_ok_and(|value| !value.is_empty())
+    }
+
+    fn redirects(&self) -> bool {
+        cfg!(target_os = "linux")
     }
 }
 

@@ -52,6 +52,7 @@ table! {
         pub upstream: String,
         pub allowed_hosts: Vec<String>,
         pub allow_browsers: bool,
+        pub transparent: bool,
     }
 }
 

@@ -20,6 +20,7 @@ struct FakeEnvironment {
     files: BTreeMap<PathBuf, Vec<u8>>,
     world_readable: BTreeSet<PathBuf>,
     variables: BTreeSet<String>,
+    not_linux: bool,
 }
 
 impl FakeEnvironment {
@@ -45,6 +46,10 @@ impl Environment for FakeEnvironment {
 
     fn has_variable(&self, name: &str) -> bool {
         self.variables.contains(name)
+    }
+
+    fn redirects(&self) -> bool {
+        !self.not_linux
     }
 }
 

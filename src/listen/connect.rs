@@ -26,7 +26,7 @@ use crate::{
 /// Serves one CONNECT to its end.
 pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, authority: &str, shutdown: ShutdownWatch) {
     let snapshot = front.current.load();
-    let passage = Passage::new(client.facts(), &snapshot, Some("CONNECT"), authority.to_owned());
+    let passage = Passage::new(client.facts(), &snapshot, Some("CONNECT"), Some(authority.to_owned()));
     match open(front, &snapshot, &client, authority).await {
         Err(refusal) => {
             client.farewell(&refusal.to_http1(&passage.request_id)).await;
@@ -63,6 +63,11 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
             let detail = format!("this listener stands for {} and is no proxy", upstream.host);
             return Err(Refusal::new(Code::ConnectDenied, detail, "point the proxy setting at a forward listener"));
         }
+        Role::Transparent => {
+            let detail = "CONNECT in a redirected connection: it was meant for another proxy";
+            let hint = "leave that proxy's port out of the redirect, or point the proxy setting at a forward listener";
+            return Err(Refusal::new(Code::ConnectDenied, detail, hint));
+        }
         Role::Tunnel { host, port, .. } => {
             let detail = format!("CONNECT inside the CONNECT to {host}:{port}, which is intercepted");
             return Err(Refusal::new(Code::ConnectDenied, detail, "send it to the proxy itself"));
@@ -95,9 +100,10 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
         path_and_query: String::new(),
         named_literally: false,
         names: Names::System,
+        fixed: None,
     };
     let candidates = addresses(&destination, &front.resolver, &front.own, DEFAULT_CONNECT_TIMEOUT).await?;
-    dial(candidates, &destination.authority()).await.map(Way::Tunnel)
+    dial(candidates, &destination.authority(), &front.dialled).await.map(Way::Tunnel)
 }
 
 /// Answers the CONNECT: what comes next is not ours to read as a request of the same connection.

@@ -9,6 +9,7 @@ use crate::{
     metrics::Outcome,
     proxy::{
         context::Connection,
+        dialled::Dialled,
         peer::DEFAULT_CONNECT_TIMEOUT,
         refusal::{Code, Refusal},
     },
@@ -24,8 +25,8 @@ pub(super) struct Passage {
     snapshot: Arc<Snapshot>,
     /// What asked for it, if a request did.
     method: Option<&'static str>,
-    /// Where it is to lead, for people.
-    target: String,
+    /// Where it is to lead, for people, if that is known.
+    target: Option<String>,
 }
 
 impl Passage {
@@ -34,7 +35,7 @@ impl Passage {
         facts: &Arc<Connection>,
         snapshot: &Arc<Snapshot>,
         method: Option<&'static str>,
-        target: String,
+        target: Option<String>,
     ) -> Self {
         Self {
             request_id: crate::telemetry::new_id(),
@@ -73,6 +74,7 @@ impl Passage {
                 client = self.facts.peer.map(tracing::field::display),
                 method = self.method,
                 target = self.target,
+                original = self.facts.listening.original.map(tracing::field::display),
                 outcome = outcome.as_str(),
                 status,
                 bytes_sent = bytes.0,
@@ -91,11 +93,16 @@ impl Passage {
 ///
 /// # Errors
 /// None does.
-pub(super) async fn dial(mut candidates: Vec<SocketAddr>, authority: &str) -> Result<TcpStream, Refusal> {
+pub(super) async fn dial(
+    mut candidates: Vec<SocketAddr>,
+    authority: &str,
+    dialled: &Dialled,
+) -> Result<TcpStream, Refusal> {
     let mut last = Refusal::new(Code::UpstreamUnresolved, format!("{authority} has no address"), "check the name");
     while let Some(address) = candidates.pop() {
         last = match tokio::time::timeout(DEFAULT_CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
+                dialled.note(&stream);
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY not set");
                 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{Route, Scheme},
-    dns::{DnsError, Names, Resolver},
+    dns::{DnsError, Names, Resolver, forbidden},
     route::{path, pattern::Host},
     snapshot::RouteEntry,
 };
@@ -31,6 +31,8 @@ pub struct Destination {
     pub named_literally: bool,
     /// Where its name is looked up.
     pub names: Names,
+    /// The address that a redirected connection was meant to go to: no name is looked up, and `Host` stays as it came.
+    pub fixed: Option<SocketAddr>,
 }
 
 impl Destination {
@@ -55,7 +57,12 @@ impl Destination {
         // A client that names its target by Host alone was led here by a hosts file, which leads us here too.
         let by_hosts_file = target.named_by == NamedBy::Host && route.is_none_or(|route| route.upstream.is_none());
         let names = if by_hosts_file { Names::PastHosts } else { Names::System };
-        Self { scheme, host, port, path_and_query, named_literally, names }
+        // A Host that lies leads nobody to another address, and nothing of ours goes with it.
+        let fixed = match (route, target.named_by) {
+            (None, NamedBy::Redirected(original)) => Some(original),
+            _ => None,
+        };
+        Self { scheme, host, port, path_and_query, named_literally, names, fixed }
     }
 
     /// `host:port`, for people.
@@ -101,6 +108,9 @@ pub async fn addresses(
     own: &[SocketAddr],
     limit: Duration,
 ) -> Result<Vec<SocketAddr>, Refusal> {
+    if let Some(fixed) = destination.fixed {
+        return vetted(fixed, own).map(|()| vec![fixed]);
+    }
     let host = &destination.host;
     let looked_up = async {
         let names = destination.names;
@@ -122,11 +132,7 @@ pub async fn addresses(
         DnsError::Unresolved { .. } => {
             Refusal::new(Code::UpstreamUnresolved, error.to_string(), "check the name, and this machine's name servers")
         }
-        DnsError::Forbidden { .. } => Refusal::new(
-            Code::RouteDenied,
-            error.to_string(),
-            "if it is meant, write the address itself into the `upstream` of a route",
-        ),
+        DnsError::Forbidden { .. } => Refusal::new(Code::RouteDenied, error.to_string(), MEANT),
     })?;
     let mut addresses: Vec<SocketAddr> =
         ips.into_iter().take(MAX_ADDRESSES).map(|ip| SocketAddr::new(ip, destination.port)).collect();
@@ -137,6 +143,26 @@ pub async fn addresses(
     }
     addresses.reverse();
     Ok(addresses)
+}
+
+/// Vets the address that a redirected connection was meant to go to.
+///
+/// # Errors
+/// It is never dialled, or our own.
+pub fn vetted(original: SocketAddr, own: &[SocketAddr]) -> Result<(), Refusal> {
+    if let Some(kind) = forbidden(original.ip()) {
+        let detail = format!("{original} is a {kind} address: lanyard does not connect there");
+        return Err(Refusal::new(Code::RouteDenied, detail, "if it is meant, leave it out of the redirect"));
+    }
+    if is_own(original, own) {
+        let detail = format!("a connection to lanyard itself ({original}) was redirected");
+        return Err(Refusal::new(
+            Code::LoopDetected,
+            detail,
+            "leave loopback and lanyard's own ports out of the redirect",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether an address leads back to one of our own sockets.
@@ -155,19 +181,19 @@ pub enum Speaks {
     Either,
     /// HTTP/1.1: an upgrade (WebSocket) is its.
     Http1,
-    /// HTTP/2, in clear text too: gRPC is made of its streams and trailers.
+    /// HTTP/2, in clear text too: gRPC is made of its streams and trailers, and a client that begins with it knows that
+    /// the server which it was redirected from speaks it.
     Http2,
 }
 
 impl Speaks {
     /// Decides it from the request.
-    pub fn of(head: &RequestHeader, is_upgrade: bool) -> Self {
+    pub fn of(head: &RequestHeader, is_upgrade: bool, destination: &Destination) -> Self {
         let content_type = head.headers.get(header::CONTENT_TYPE);
+        let is_grpc = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
         if is_upgrade {
             Self::Http1
-        } else if head.version == Version::HTTP_2
-            && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-        {
+        } else if head.version == Version::HTTP_2 && (is_grpc || destination.fixed.is_some()) {
             Self::Http2
         } else {
             Self::Either
@@ -215,6 +241,8 @@ pub fn peer(
 
 /// Any number, to be told from the key of the same route's other connections.
 const HTTP2_ONLY: u64 = 0x6832_6f6e_6c79_0000;
+/// What to do about an address that is never dialled.
+const MEANT: &str = "if it is meant, write the address itself into the `upstream` of a route";
 /// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 3;
 /// Where no route says it.
@@ -275,6 +303,33 @@ mod tests {
             (target(Http, 80, "/x"), Some(route(None, Some((Http, "localhost", 81, None)))), "http://localhost:81/x"),
         ] {
             assert_eq!(url(&target, route.as_ref()), expected);
+        }
+    }
+
+    #[test]
+    fn a_redirected_request_without_a_route_goes_to_where_it_was_meant_to_and_no_other() {
+        let original: SocketAddr = "192.0.2.9:8080".parse().unwrap();
+        let mut to = target(Scheme::Http, 8080, "/x");
+        to.named_by = NamedBy::Redirected(original);
+        let bare = Destination::of(&to, None);
+        assert_eq!((bare.scheme, bare.fixed), (Scheme::Http, Some(original)));
+        let matched = Destination::of(&to, Some(&route(None, None)));
+        assert_eq!((matched.scheme, matched.fixed, matched.names), (Scheme::Https, None, Names::System));
+        assert_eq!(url(&to, Some(&route(None, None))), "https://api.example.com:8080/x");
+    }
+
+    #[test]
+    fn where_a_redirected_connection_never_goes() {
+        let own = ["127.0.0.1:15001".parse().unwrap()];
+        for (address, expected) in [
+            ("192.0.2.9:80", None),
+            ("127.0.0.1:80", None),
+            ("169.254.169.254:80", Some(Code::RouteDenied)),
+            ("[::ffff:169.254.169.254]:80", Some(Code::RouteDenied)),
+            ("127.0.0.1:15001", Some(Code::LoopDetected)),
+        ] {
+            let refused = vetted(address.parse().unwrap(), &own).err().map(|refusal| refusal.code);
+            assert_eq!(refused, expected, "{address}");
         }
     }
 

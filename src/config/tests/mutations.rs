@@ -96,6 +96,7 @@ fn shipped_comments_name_the_defaults() {
         "address",
         "allowed_hosts",
         "allow_browsers",
+        "transparent",
     ];
     let is_single = |number: &usize| lines[*number].starts_with("# [") && !lines[*number].contains("[[");
     let single: Vec<usize> = commented().into_iter().filter(is_single).collect();
@@ -130,7 +131,7 @@ fn an_unknown_key_is_found_in_every_table() {
         assert_eq!(problem.what, "unknown key");
         assert!(problem.hint.starts_with("the keys here are: "), "{problem}");
     }
-    assert_eq!(tables, 8);
+    assert_eq!(tables, 9);
 }
 
 #[test]
