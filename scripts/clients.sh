@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the client matrix needs (tests/clients, tests/integration/clients.rs): curl, Python, Node, Go and a JDK, and the
-# clients' own packages, in the folder that is named (target/clients). Installs tools on Debian and Ubuntu, says what to
+# What the tests with real programs need (tests/clients, tests/integration/clients.rs): curl, Python, Node, Go and a
+# JDK, the clients' own packages, and h2spec, in the folder that is named (target/clients). Installs tools on Debian and Ubuntu, says what to
 # type on macOS. Prints nothing, and asks nobody, where all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -63,6 +63,11 @@ fi
 if stale go "$(go version)" $source/go_net_http.go; then
   GOTOOLCHAIN=local go build -o "$folder/go/net_http" $source/go_net_http.go
   made go
+fi
+if stale h2spec "$(go version)" $source/h2spec/go.mod $source/h2spec/go.sum; then # The conformance suite of HTTP/2.
+  output=$(cd "$folder/h2spec" && pwd)/h2spec
+  (cd $source/h2spec && GOTOOLCHAIN=local go build -o "$output" github.com/summerwind/h2spec/cmd/h2spec)
+  made h2spec
 fi
 if stale java "$(javac -version 2>&1)" $source/*.java; then
   javac -d "$folder/java" $source/*.java

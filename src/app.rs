@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     config::{Config, ListenerMode},
     dns::Resolver,
+    egress::connect::Dialer,
     listen::{Bound, Front, Open},
     metrics::Metrics,
     proxy::{Injector, Via, dialled::Dialled, refusal::Code},
@@ -87,19 +88,19 @@ impl App {
         let (admin_listener, admin_address) =
             bound.await.map_err(|source| StartError::Bind { address: address.to_string(), source })?;
 
-        let parts = Parts { clock: Clock::boot(), metrics: metrics.clone(), resolver: resolver.clone() };
+        let own = listeners.iter().filter_map(Bound::tcp_address).chain([admin_address]).collect();
+        let dialer = Dialer { resolver, own };
+        let parts = Parts { clock: Clock::boot(), metrics: metrics.clone(), dialer: dialer.clone() };
         let snapshot = Snapshot::build(Arc::new(config), None, &parts).map_err(StartError::Snapshot)?;
         metrics.config_generation(snapshot.generation);
         let current = Current::new(snapshot);
 
-        let own: Vec<SocketAddr> = listeners.iter().filter_map(Bound::tcp_address).chain([admin_address]).collect();
         let dialled = Dialled::default();
         let redirected = current.load().config.listeners.iter().any(|l| l.mode == ListenerMode::Transparent);
         let injector = Injector {
             current: current.clone(),
-            resolver: resolver.clone(),
+            dialer: dialer.clone(),
             metrics: metrics.clone(),
-            own: own.clone(),
             roots: (!tls::system_roots_are_plain()).then(|| trusted(None)),
             dialled: redirected.then(|| dialled.clone()),
             via: Via::new(),
@@ -107,9 +108,8 @@ impl App {
         let front = Front {
             proxy: Arc::new(http_proxy(&Arc::new(pingora_settings()), injector)),
             current: current.clone(),
-            resolver,
+            dialer,
             metrics: metrics.clone(),
-            own,
             dialled,
             open: Open::default(),
         };

@@ -22,6 +22,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use url::Url;
 
 use crate::{
+    egress::Egress,
     route::pattern::{Host, HostPattern, PathPrefix},
     secret::SecretSource,
 };
@@ -35,6 +36,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[forward]`.
     pub forward: Forward,
+    /// `[egress_proxy]`: what blind tunnels and requests without a route go through.
+    pub egress_proxy: Arc<Egress>,
     /// `[profiles.NAME]`, by name.
     pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
     /// `[[routes]]`, in the order of the file. No two match the same requests equally well.
@@ -156,6 +159,8 @@ pub struct Route {
     pub ca_file: Option<CaBundle>,
     /// `server_name`: sent as SNI and verified, in place of the upstream's host.
     pub server_name: Option<Host>,
+    /// `egress_proxy`: what its upstream is reached through; that of the file where the route has none.
+    pub egress_proxy: Arc<Egress>,
     /// `connect_timeout` (5 s): name, TCP and TLS together.
     pub connect_timeout: Duration,
     /// `response_timeout` (60 s): from the request's head to the first byte of the answer.
@@ -286,8 +291,8 @@ pub struct OAuth2 {
     pub ca_file: Option<CaBundle>,
     /// `timeout` (10 s) of a whole token request.
     pub timeout: Duration,
-    /// `egress_proxy`: an http proxy for the token request.
-    pub egress_proxy: Option<Url>,
+    /// `egress_proxy`: what the token endpoint is reached through; that of the file where the profile has none.
+    pub egress_proxy: Arc<Egress>,
 }
 
 impl fmt::Debug for OAuth2 {
@@ -323,7 +328,7 @@ impl fmt::Debug for OAuth2 {
             .field("request_format", request_format)
             .field("ca_file", ca_file)
             .field("timeout", timeout)
-            .field("egress_proxy", &egress_proxy.as_ref().map(without_secrets))
+            .field("egress_proxy", egress_proxy)
             .finish()
     }
 }
@@ -472,8 +477,13 @@ pub trait Environment {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// Whether everybody may read a file.
     fn is_world_readable(&self, path: &Path) -> bool;
+    /// The value of an environment variable, if it is set and UTF-8.
+    fn variable(&self, name: &str) -> Option<String>;
+
     /// Whether an environment variable is set and not empty.
-    fn has_variable(&self, name: &str) -> bool;
+    fn has_variable(&self, name: &str) -> bool {
+        self.variable(name).is_some_and(|value| !value.is_empty())
+    }
     /// Whether the kernel redirects connections and tells where they were meant to go, as Linux does.
     fn redirects(&self) -> bool;
 }
@@ -496,8 +506,8 @@ impl Environment for System {
         std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
     }
 
-    fn has_variable(&self, name: &str) -> bool {
-        std::env::var(name).is_ok_and(|value| !value.is_empty())
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
     }
 
     fn redirects(&self) -> bool {

@@ -134,6 +134,15 @@ impl reqwest::dns::Resolve for Resolver {
     }
 }
 
+/// Whether an address leads back to one of our own sockets.
+pub fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
+    let ip = address.ip().to_canonical();
+    own.iter().any(|mine| {
+        let my_ip = mine.ip().to_canonical();
+        mine.port() == address.port() && (my_ip == ip || (ip.is_loopback() && my_ip.is_unspecified()))
+    })
+}
+
 /// What kind of address this is, if it is one that is never dialled unless an operator names it literally.
 pub fn forbidden(ip: IpAddr) -> Option<&'static str> {
     match embedded(ip) {

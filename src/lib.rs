@@ -5,7 +5,8 @@
 //!    it on with the connection's facts; a CONNECT becomes a blind tunnel.
 //! 2. [`proxy`] decides the target from one source of truth ([`proxy::target`]), finds the route ([`route::Table`]) in
 //!    the [`snapshot`] it loaded once, and takes the token from the profile's slot ([`token::Slot`]), lock-free.
-//! 3. The upstream's name is resolved and its addresses are vetted ([`dns`]); the credential is written into the header
+//! 3. The upstream's name is resolved and its addresses are vetted ([`dns`]), or a proxy is asked for a tunnel to it
+//!    ([`egress`]); the credential is written into the header
 //!    ([`proxy::headers`], the only place that does); pingora sends it.
 //! 4. A 401 rejects the token with that serial: one shared fetch, and the request goes out once more
 //!    ([`proxy::retry`]). Every reason not to forward is a [`proxy::refusal`].
@@ -28,6 +29,7 @@ pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod dns;
+pub mod egress;
 pub mod issuer;
 pub mod listen;
 pub mod metrics;

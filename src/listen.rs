@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     config::{self, Limits, ListenAddress},
-    dns::Resolver,
+    egress::connect::Dialer,
     metrics::{Metrics, Outcome},
     proxy::{
         Injector,
@@ -55,12 +55,10 @@ pub struct Front {
     pub proxy: Arc<HttpProxy<Injector>>,
     /// The running configuration.
     pub current: Current,
-    /// Names to addresses, for tunnels.
-    pub resolver: Resolver,
+    /// Names to addresses, and the sockets of this process, for tunnels.
+    pub dialer: Dialer,
     /// Counts.
     pub metrics: Metrics,
-    /// The sockets of this process.
-    pub own: Vec<SocketAddr>,
     /// What this process has just connected to.
     pub dialled: Dialled,
     /// The connections that are open.

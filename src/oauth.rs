@@ -1,7 +1,8 @@
 //! The client side of OAuth2: gets an access token from a token endpoint (RFC 6749, client credentials).
 //!
 //! `grant` says what is asked for, `authenticate` who asks, `response` and `error` what the answer means, `transport` why
-//! there is none, `scrub` what of it may be shown. This file is the part with sockets.
+//! there is none, `scrub` what of it may be shown, `tunnelled` goes through an egress proxy. This file is the rest of the
+//! part with sockets.
 
 pub mod authenticate;
 pub mod error;
@@ -9,6 +10,7 @@ pub mod grant;
 pub mod response;
 pub mod scrub;
 mod transport;
+mod tunnelled;
 
 use std::{
     fmt,
@@ -25,13 +27,16 @@ use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
 use self::{
+    authenticate::TokenRequest,
     error::{Answer, Asked},
     scrub::Scrubber,
     transport::Transport,
+    tunnelled::{Tunnelled, Whole},
 };
 use crate::{
-    config::OAuth2,
+    config::{OAuth2, Scheme},
     credential::{Credential, FetchError, FetchErrorKind, Fetched},
+    egress::{Proxy, connect::Dialer},
     tls::{self, TlsError},
 };
 
@@ -41,48 +46,65 @@ pub struct TokenClient {
     config: OAuth2,
     /// The endpoint as it may be shown.
     endpoint: String,
-    http: reqwest::Client,
+    way: Way,
     /// Whether the pool may hold a connection: the last answer was read to its end.
     pooled: AtomicBool,
 }
 
+/// How the endpoint is reached.
+enum Way {
+    Directly(reqwest::Client),
+    Through(Tunnelled),
+}
+
 impl TokenClient {
-    /// Prepares the client of `profile`. Names are resolved by `resolver`, or by the system where there is none.
+    /// Prepares the client of `profile`.
     ///
     /// # Errors
     /// TLS cannot be set up: no trusted roots, a bad `ca_file`; or the HTTP client cannot.
-    pub fn new(
+    pub fn new(profile: &str, config: &OAuth2, dialer: &Dialer) -> Result<Self, BuildError> {
+        Self::with_resolver(profile, config, dialer, Arc::new(dialer.resolver.clone()))
+    }
+
+    fn with_resolver(
         profile: &str,
         config: &OAuth2,
-        resolver: Option<Arc<dyn reqwest::dns::Resolve>>,
+        dialer: &Dialer,
+        resolver: Arc<dyn reqwest::dns::Resolve>,
     ) -> Result<Self, BuildError> {
         // A container without any root certificate is fine for an endpoint that needs none.
-        let https = config.token_endpoint.scheme() == "https"
-            || config.egress_proxy.as_ref().is_some_and(|proxy| proxy.scheme() == "https");
+        let https = config.token_endpoint.scheme() == "https";
         let tls =
             if https { tls::client_config(config.ca_file.as_ref())? } else { tls::client_config_without_roots()? };
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .http1_only()
-            .user_agent(concat!("lanyard/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .connect_timeout(connect_timeout(config.timeout))
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(1);
-        if let Some(proxy) = &config.egress_proxy {
-            builder = builder.proxy(reqwest::Proxy::all(proxy.clone())?);
-        }
-        if let Some(resolver) = resolver {
-            builder = builder.dns_resolver(resolver);
-        }
+        let connect_timeout = connect_timeout(config.timeout);
+        let way = match proxy(config) {
+            Some(proxy) => Way::Through(Tunnelled {
+                dialer: dialer.clone(),
+                proxy: Arc::clone(proxy),
+                tls: Arc::new(tls),
+                connect_timeout,
+            }),
+            None => Way::Directly(
+                reqwest::Client::builder()
+                    .tls_backend_preconfigured(tls)
+                    .http1_only()
+                    .user_agent(USER_AGENT)
+                    .redirect(reqwest::redirect::Policy::none())
+                    .referer(false)
+                    .retry(reqwest::retry::never())
+                    .no_proxy()
+                    .connect_timeout(connect_timeout)
+                    .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+                    .pool_max_idle_per_host(1)
+                    .dns_resolver(resolver)
+                    .build()?,
+            ),
+        };
         Ok(Self {
             profile: profile.into(),
             config: config.clone(),
             endpoint: shown(&config.token_endpoint),
-            http: builder.build()?,
+            way,
             pooled: AtomicBool::new(false),
         })
     }
@@ -98,14 +120,32 @@ impl TokenClient {
         let parameters = grant::parameters(&self.config);
         let request = authenticate::token_request(&self.config, &parameters, &secret);
 
+        let transport = Transport { profile: &self.profile, endpoint: &self.endpoint, config: &self.config };
+        let (status, headers, body) = match &self.way {
+            Way::Directly(http) => self.ask(http, &request, &transport).await?,
+            Way::Through(tunnelled) => tunnelled.ask(&self.config.token_endpoint, &request, &transport).await?,
+        };
+        let body = match body {
+            Ok(body) => body,
+            // A refusal's status and Retry-After say enough.
+            Err(_) if !status.is_success() => zeroize::Zeroizing::default(),
+            Err(e) => return Err(e),
+        };
+        self.understand(status, &headers, &body, &scrubber)
+    }
+
+    async fn ask(
+        &self,
+        http: &reqwest::Client,
+        request: &TokenRequest,
+        transport: &Transport<'_>,
+    ) -> Result<Whole, FetchError> {
         let send = || {
-            self.http
-                .request(Method::POST, self.config.token_endpoint.clone())
+            http.request(Method::POST, self.config.token_endpoint.clone())
                 .headers(request.headers.clone())
                 .body(request.body.expose().to_owned())
                 .send()
         };
-        let transport = Transport { profile: &self.profile, endpoint: &self.endpoint, config: &self.config };
         // A server may close an idle connection just as we write on it. That says nothing of the server, and asking for a
         // token twice does no harm, so then, and only then, the request is sent once more; the pool is empty by now.
         let reused = self.pooled.swap(false, Ordering::Relaxed);
@@ -115,16 +155,9 @@ impl TokenClient {
         };
         let answer = answer.map_err(|e| transport.failed(&e))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = match self.read_body(answer, &transport).await {
-            Ok(body) => {
-                self.pooled.store(true, Ordering::Relaxed);
-                body
-            }
-            // A refusal's status and Retry-After say enough.
-            Err(_) if !status.is_success() => zeroize::Zeroizing::default(),
-            Err(e) => return Err(e),
-        };
-        self.understand(status, &headers, &body, &scrubber)
+        let body = self.read_body(answer, transport).await;
+        self.pooled.store(body.is_ok(), Ordering::Relaxed);
+        Ok((status, headers, body))
     }
 
     async fn read_body(
@@ -135,12 +168,7 @@ impl TokenClient {
         let mut body = zeroize::Zeroizing::new(Vec::new());
         while let Some(chunk) = answer.chunk().await.map_err(|e| transport.failed(&e))? {
             if body.len() + chunk.len() > MAX_BODY {
-                return Err(FetchError {
-                    kind: FetchErrorKind::InvalidResponse,
-                    detail: format!("token endpoint {} sent more than {MAX_BODY} bytes", self.endpoint),
-                    hint: "no token response is so long: is token_endpoint right?".to_owned(),
-                    retry_after: None,
-                });
+                return Err(too_long(&self.endpoint));
             }
             body.extend_from_slice(&chunk);
         }
@@ -183,7 +211,9 @@ impl Credential for TokenClient {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        self.config.client_secret.file().map(PathBuf::from).into_iter().collect()
+        // A new password of the proxy is worth a try too.
+        let proxy = proxy(&self.config).and_then(|proxy| proxy.file());
+        self.config.client_secret.file().into_iter().chain(proxy).map(PathBuf::from).collect()
     }
 }
 
@@ -213,6 +243,22 @@ impl From<reqwest::Error> for BuildError {
     }
 }
 
+/// The proxy on the way to the token endpoint.
+pub(crate) fn proxy(config: &OAuth2) -> Option<&Arc<Proxy>> {
+    let scheme = if config.token_endpoint.scheme() == "http" { Scheme::Http } else { Scheme::Https };
+    let host = config.token_endpoint.host_str().unwrap_or_default();
+    config.egress_proxy.through(scheme, host.trim_matches(['[', ']']))
+}
+
+fn too_long(endpoint: &str) -> FetchError {
+    FetchError {
+        kind: FetchErrorKind::InvalidResponse,
+        detail: format!("token endpoint {endpoint} sent more than {MAX_BODY} bytes"),
+        hint: "no token response is so long: is token_endpoint right?".to_owned(),
+        retry_after: None,
+    }
+}
+
 /// `url` as it may be shown: without userinfo, query and fragment.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
@@ -230,6 +276,7 @@ fn connect_timeout(timeout: Duration) -> Duration {
     timeout / 2
 }
 
+const USER_AGENT: &str = concat!("lanyard/", env!("CARGO_PKG_VERSION"));
 /// The largest answer that is read, bytes.
 const MAX_BODY: usize = 1024 * 1024;
 /// How long a connection is kept for the next request. Most servers give up on theirs after 60 s or more.

@@ -13,8 +13,10 @@ pub mod peer;
 pub mod refusal;
 pub mod retry;
 pub mod target;
+pub mod tunnel;
+mod upgrade;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -37,7 +39,7 @@ use self::{
 };
 use crate::{
     config::{Existing, OnUnavailable, Unmatched},
-    dns::Resolver,
+    egress::connect::{Dialer, Why},
     metrics::Metrics,
     route::{Ambiguous, path},
     snapshot::{Current, Profile, RouteEntry, Snapshot},
@@ -49,12 +51,10 @@ use crate::{
 pub struct Injector {
     /// The running configuration.
     pub current: Current,
-    /// Names to addresses.
-    pub resolver: Resolver,
+    /// Names to addresses, and the sockets of this process: a request to one of them would be a loop.
+    pub dialer: Dialer,
     /// Counts.
     pub metrics: Metrics,
-    /// The sockets of this process: a request to one of them would be a loop.
-    pub own: Vec<SocketAddr>,
     /// The roots of upstreams, where pingora could not load the system's.
     pub roots: Option<Arc<[WrappedX509]>>,
     /// Where the connections that are opened are remembered; `None` where nothing can be redirected back to us.
@@ -233,6 +233,10 @@ impl ProxyHttp for Injector {
         {
             session.set_keepalive(Some(seconds));
         }
+        // While we drain, each answer is the last of its connection, and says so.
+        if session.is_process_shutting_down() {
+            session.set_keepalive(None);
+        }
         // HTTP/1.0 knows no chunks: there the body ends with the connection.
         if session.req_header().version == Version::HTTP_10
             && answer.remove_header(&header::TRANSFER_ENCODING).is_some()
@@ -249,9 +253,11 @@ impl ProxyHttp for Injector {
         context: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        // Nothing was sent yet: another address may let us in. A bad certificate is told at once instead.
+        // Nothing was sent yet: another address may let us in. A bad certificate is told at once instead, and so is what an
+        // egress proxy answered.
         let more = context.addresses.as_ref().is_some_and(|left| !left.is_empty());
-        error.set_retry(more && !failure::is_tls(&error));
+        let answered = tunnel::cause(&error).is_some_and(|no| !matches!(no.why, Why::Unreachable(_)));
+        error.set_retry(more && !answered && !failure::is_tls(&error));
         error
     }
 
@@ -375,9 +381,9 @@ impl Injector {
         }
 
         let route = route.as_deref().map(|entry| &entry.route);
-        let destination = Destination::of(&target, route);
+        let destination = Destination::of(&target, route, &snapshot.config.egress_proxy);
         let limit = route.map_or(peer::DEFAULT_CONNECT_TIMEOUT, |route| route.connect_timeout);
-        let addresses = peer::addresses(&destination, &self.resolver, &self.own, limit).await;
+        let addresses = peer::addresses(&destination, &self.dialer, limit).await;
         context.destination = Some(destination);
         context.addresses = Some(addresses.map_err(|refusal| match context.profile() {
             Some(profile) => refusal.for_profile(&profile.config.name),

@@ -111,7 +111,7 @@ impl Reloader {
                 })
             };
             if changed(Group::Resolver) {
-                match self.parts.resolver.reload() {
+                match self.parts.dialer.resolver.reload() {
                     Ok(()) => tracing::info!("resolver settings read anew"),
                     Err(error) => tracing::warn!(error, "resolver settings not read: the old ones stay"),
                 }

@@ -19,7 +19,7 @@ use crate::{
     clock::Clock,
     config::{self, CaBundle, Config, CredentialKind},
     credential::Credential,
-    dns::Resolver,
+    egress::connect::Dialer,
     metrics::{Metrics, NO_PROFILE, ProfileMetrics},
     oauth::TokenClient,
     route::Table,
@@ -98,8 +98,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Counts.
     pub metrics: Metrics,
-    /// Resolves token endpoints.
-    pub resolver: Resolver,
+    /// Reaches token endpoints.
+    pub dialer: Dialer,
 }
 
 impl Snapshot {
@@ -167,11 +167,10 @@ fn interception(config: &Config, previous: Option<&Snapshot>) -> Result<Option<A
 ///
 /// # Errors
 /// Its client cannot be built: no CA at all, a bad proxy.
-pub fn credential(definition: &config::Profile, resolver: &Resolver) -> Result<Arc<dyn Credential>, String> {
+pub fn credential(definition: &config::Profile, dialer: &Dialer) -> Result<Arc<dyn Credential>, String> {
     match &definition.kind {
         CredentialKind::OAuth2(oauth2) => {
-            let client = TokenClient::new(&definition.name, oauth2, Some(Arc::new(resolver.clone())))
-                .map_err(|e| e.to_string())?;
+            let client = TokenClient::new(&definition.name, oauth2, dialer).map_err(|e| e.to_string())?;
             Ok(Arc::new(client))
         }
     }
@@ -189,7 +188,7 @@ fn start_profile(definition: &Arc<config::Profile>, parts: &Parts) -> Result<Pro
         reject_interval: definition.reject_interval,
     };
     let metrics = parts.metrics.profile(&definition.name);
-    let credential = credential(definition, &parts.resolver)?;
+    let credential = credential(definition, &parts.dialer)?;
     let slot = Slot::start(policy, credential, Arc::clone(&metrics), parts.clock);
     let wire_header = wire_name(&definition.header).into();
     Ok(Profile { config: Arc::clone(definition), slot, metrics, wire_header })

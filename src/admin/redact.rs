@@ -1,6 +1,6 @@
 //! `/config`: the running configuration with every default filled in, and no secret.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 
@@ -9,6 +9,7 @@ use crate::{
         AuthMethod, Config, ConnectPolicy, CredentialKind, Existing, GrantType, Listener, ListenerMode, LogFormat,
         OAuth2, OnUnavailable, Profile, RequestFormat, Route, Unmatched, Upstream,
     },
+    egress::{Egress, Proxy},
     secret::SecretSource,
 };
 
@@ -23,6 +24,7 @@ pub(super) fn config(config: &Config) -> Value {
             "unmatched": match config.forward.unmatched { Unmatched::Pass => "pass", Unmatched::Deny => "deny" },
             "connect": match config.forward.connect { ConnectPolicy::Tunnel => "tunnel", ConnectPolicy::Deny => "deny" },
         },
+        "egress_proxy": egress(&config.egress_proxy),
         "profiles": profiles,
         "routes": config.routes.iter().map(route).collect::<Vec<_>>(),
         "ca": {
@@ -68,6 +70,7 @@ fn route(route: &Route) -> Value {
         "upstream": route.upstream.as_ref().map(upstream),
         "ca_file": route.ca_file.as_ref().map(|bundle| bundle.path.display().to_string()),
         "server_name": route.server_name.as_ref().map(ToString::to_string),
+        "egress_proxy": egress(&route.egress_proxy),
         "connect_timeout": duration(route.connect_timeout),
         "response_timeout": duration(route.response_timeout),
         "intercept": route.intercept,
@@ -127,11 +130,7 @@ fn oauth2(keys: &OAuth2) -> Map<String, Value> {
             AuthMethod::ClientSecretPost => "client_secret_post",
         },
         "client_id": keys.client_id,
-        "client_secret": match &keys.client_secret {
-            SecretSource::File(path) => json!({ "file": path.display().to_string() }),
-            SecretSource::Env(name) => json!({ "env": name }),
-            SecretSource::Literal(_) => json!(REDACTED),
-        },
+        "client_secret": secret(&keys.client_secret),
         "scope": keys.scope,
         "audience": keys.audience,
         "resource": keys.resource,
@@ -140,14 +139,42 @@ fn oauth2(keys: &OAuth2) -> Map<String, Value> {
         "request_format": match keys.request_format { RequestFormat::Form => "form", RequestFormat::Json => "json" },
         "ca_file": keys.ca_file.as_ref().map(|bundle| bundle.path.display().to_string()),
         "timeout": duration(keys.timeout),
-        "egress_proxy": keys.egress_proxy.as_ref().map(|proxy| {
-            format!("{}://{}:{}", proxy.scheme(), proxy.host_str().unwrap_or_default(), proxy.port_or_known_default().unwrap_or(0))
-        }),
+        "egress_proxy": egress(&keys.egress_proxy),
     });
     match value {
         Value::Object(map) => map,
         _ => Map::new(),
     }
+}
+
+fn secret(source: &SecretSource) -> Value {
+    match source {
+        SecretSource::File(path) => json!({ "file": path.display().to_string() }),
+        SecretSource::Env(name) => json!({ "env": name }),
+        SecretSource::Literal(_) => json!(REDACTED),
+    }
+}
+
+/// What counts, wherever it was written: one proxy, or by the target's scheme where the environment names two.
+fn egress(egress: &Egress) -> Value {
+    let proxy = |proxy: &Option<Arc<Proxy>>| {
+        proxy.as_ref().map(|proxy| {
+            json!({
+                "url": proxy.name(),
+                "username": proxy.login.as_ref().map(|_| REDACTED),
+                "password": proxy.login.as_ref().map(|login| secret(&login.password)),
+            })
+        })
+    };
+    let mut value = match (proxy(&egress.http), proxy(&egress.https)) {
+        (None, None) => return json!("none"),
+        (Some(http), Some(https)) if http == https => http,
+        (http, https) => json!({ "http": http, "https": https }),
+    };
+    if let Value::Object(keys) = &mut value {
+        keys.insert("no_proxy".to_owned(), json!(egress.no_proxy.to_string()));
+    }
+    value
 }
 
 fn upstream(to: &Upstream) -> String {

@@ -3,7 +3,12 @@
 use clap::Args;
 
 use super::{ConfigFile, Failed, runtime, say, say_error};
-use crate::{config::Config, dns::Resolver, snapshot::credential};
+use crate::{
+    config::{Config, CredentialKind, ListenAddress},
+    dns::Resolver,
+    egress::connect::Dialer,
+    snapshot::credential,
+};
 
 /// Do one real token request per profile.
 ///
@@ -36,10 +41,15 @@ async fn examine(config: &Config, only: Option<&str>) -> Result<(), Failed> {
         say_error(&format!("the resolver cannot be set up: {error}"));
         Failed::AtRunTime
     })?;
+    let own = config.listeners.iter().filter_map(|listener| match listener.address {
+        ListenAddress::Tcp(address) => Some(address),
+        ListenAddress::Unix(_) => None,
+    });
+    let dialer = Dialer { resolver, own: own.collect() };
     let mut healthy = true;
     for (name, profile) in config.profiles.iter().filter(|(name, _)| only.is_none_or(|only| only == &***name)) {
         let began = tokio::time::Instant::now();
-        let fetched = match credential(profile, &resolver) {
+        let fetched = match credential(profile, &dialer) {
             Ok(credential) => credential.fetch().await,
             Err(problem) => {
                 say(&format!("{name}: FAILED: {problem}"));
@@ -57,7 +67,11 @@ async fn examine(config: &Config, only: Option<&str>) -> Result<(), Failed> {
                         profile.default_token_lifetime
                     ),
                 };
-                say(&format!("{name}: ok: a token in {took} ms, which {lifetime}"));
+                let CredentialKind::OAuth2(oauth2) = &profile.kind;
+                let through =
+                    crate::oauth::proxy(oauth2).map(|proxy| format!(" through egress proxy {}", proxy.name()));
+                let through = through.unwrap_or_default();
+                say(&format!("{name}: ok: a token in {took} ms{through}, which {lifetime}"));
                 if let Some(warning) = token.warning {
                     say(&format!("    note: {warning}"));
                 }

@@ -7,7 +7,8 @@ use http::Method;
 
 use super::{ConfigFile, Failed, say, say_error};
 use crate::{
-    config::{Config, Existing, ListenerMode, OnUnavailable, Scheme, Unmatched},
+    config::{Config, ConnectPolicy, CredentialKind, Existing, ListenerMode, OnUnavailable, Route, Scheme, Unmatched},
+    egress::Egress,
     proxy::{
         peer::Destination,
         refusal::Refusal,
@@ -65,6 +66,9 @@ fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, R
     let table = Table::new(config.routes.iter().map(|route| (route.clone(), route)));
     let route = table.find(target.host.as_str(), target.port, target.path(), method);
     let route = route.map_err(|Ambiguous| target.ambiguous())?.copied();
+    if *listening.role == Role::Forward && target.scheme == Scheme::Https {
+        lines.push(tunnel(config, &table, &target));
+    }
     let Some(route) = route else {
         return unmatched(config, &target, method).map(|more| {
             lines.extend(more);
@@ -82,8 +86,9 @@ fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, R
             .map(|m| format!(", methods {}", m.iter().map(Method::as_str).collect::<Vec<_>>().join(" ")))
             .unwrap_or_default(),
     ));
-    let destination = Destination::of(&target, Some(route));
+    let destination = Destination::of(&target, Some(route), &config.egress_proxy);
     lines.push(goes_to(&destination));
+    lines.extend(through_proxy(&destination, &route.egress_proxy));
     lines.push(format!("Host:     {}", destination.authority()));
     match route.profile.as_ref().and_then(|name| config.profiles.get(name)) {
         None => lines.push("profile:  none: forwarded bare, the client's own Authorization stays".to_owned()),
@@ -92,6 +97,10 @@ fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, R
             lines.push(format!("profile:  {}", profile.name));
             let header = wire_name(&profile.header);
             lines.push(format!("header:   {header}: {prefix}<token>"));
+            let CredentialKind::OAuth2(oauth2) = &profile.kind;
+            if let Some(proxy) = crate::oauth::proxy(oauth2) {
+                lines.push(format!("token:    fetched through egress proxy {}", proxy.name()));
+            }
             lines.push(match profile.existing {
                 Existing::Replace => format!("existing: the client's own {header} is replaced"),
                 Existing::Keep => format!("existing: if the client sends its own {header}, nothing is injected"),
@@ -109,12 +118,31 @@ fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, R
     Ok(lines)
 }
 
+/// What becomes of a CONNECT, with which most clients begin for an `https://` URL.
+fn tunnel(config: &Config, table: &Table<&Route>, target: &Target) -> String {
+    let (host, port) = (target.host.as_str(), target.port);
+    let told = if table.intercepts(host, port) {
+        "CONNECT is intercepted: the client has to trust the file that `lanyard ca path` names"
+    } else if config.forward.connect == ConnectPolicy::Deny {
+        "CONNECT is refused (403 connect_denied)"
+    } else if table.knows(host, port) {
+        "CONNECT passes by without a token: set intercept = true on the route, or have the client use http://"
+    } else {
+        "CONNECT passes by"
+    };
+    format!("tunnel:   {told}")
+}
+
 fn unmatched(config: &Config, target: &Target, method: &Method) -> Result<Vec<String>, Refusal> {
     match config.forward.unmatched {
-        Unmatched::Pass => Ok(vec![
-            "route:    none: forwarded without a credential (forward.unmatched = \"pass\")".to_owned(),
-            goes_to(&Destination::of(target, None)),
-        ]),
+        Unmatched::Pass => {
+            let destination = Destination::of(target, None, &config.egress_proxy);
+            let route = "route:    none: forwarded without a credential (forward.unmatched = \"pass\")".to_owned();
+            Ok([route, goes_to(&destination)]
+                .into_iter()
+                .chain(through_proxy(&destination, &config.egress_proxy))
+                .collect())
+        }
         Unmatched::Deny => Err(Refusal::new(
             crate::proxy::refusal::Code::RouteDenied,
             format!(
@@ -134,6 +162,15 @@ fn goes_to(destination: &Destination) -> String {
         destination.authority(),
         destination.path_and_query.split('?').next().unwrap_or_default()
     )
+}
+
+/// The egress proxy on the way, where there could be one.
+fn through_proxy(destination: &Destination, egress: &Egress) -> Option<String> {
+    match &destination.through {
+        Some(proxy) => Some(format!("through:  egress proxy {} (CONNECT {})", proxy.name(), destination.name())),
+        None if egress.is_direct() => None,
+        None => Some("through:  nothing: no_proxy names it, or no proxy is for its scheme".to_owned()),
+    }
 }
 
 /// The reverse listener whose address the URL has, or a forward one.

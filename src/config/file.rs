@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
-use super::read::{At, Reader, SecretValue, Size, StringOrList, StringTable, dotted, kind};
+use super::read::{At, Reader, SecretValue, Size, StringOrList, StringTable, Value, dotted, kind};
 
 /// A table's struct, the list of its keys, and its reader.
 macro_rules! table {
@@ -18,7 +18,7 @@ macro_rules! table {
         impl $name {
             const KEYS: &'static [&'static str] = &[$(stringify!($key)),+];
 
-            fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, path: &str) -> Self {
+            pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, path: &str) -> Self {
                 let known: Vec<&str> = Self::KEYS.iter().map(|key| toml_name(key)).collect();
                 reader.unknown_keys(table, path, &known);
                 Self { $($key: reader.value(table, path, toml_name(stringify!($key))),)+ }
@@ -38,6 +38,7 @@ pub(super) struct File {
     pub(super) listeners: Vec<At<ListenerTable>>,
     pub(super) admin: AdminTable,
     pub(super) forward: ForwardTable,
+    pub(super) egress_proxy: Option<At<EgressValue>>,
     pub(super) profiles: Vec<(String, At<ProfileTable>)>,
     pub(super) routes: Vec<At<RouteTable>>,
     pub(super) ca: CaTable,
@@ -89,7 +90,7 @@ table! {
         pub request_format: String,
         pub ca_file: String,
         pub timeout: Duration,
-        pub egress_proxy: String,
+        pub egress_proxy: EgressValue,
         pub header: String,
         pub prefix: String,
         pub existing: String,
@@ -107,6 +108,41 @@ table! {
 }
 
 table! {
+    /// `[egress_proxy]`, and `egress_proxy` of a profile or a route where it is a table.
+    EgressTable {
+        pub url: String,
+        pub username: String,
+        pub password: SecretValue,
+        pub no_proxy: StringOrList,
+        pub environment: bool,
+    }
+}
+
+/// `egress_proxy`, as written.
+pub(super) enum EgressValue {
+    /// A URL, or "none".
+    Text(String),
+    /// All of it.
+    Table(Box<EgressTable>),
+}
+
+impl Value for EgressValue {
+    const EXPECTED: &'static str =
+        "\"http://HOST:PORT\", \"none\", or { url = \"http://HOST:PORT\", no_proxy = \"...\" }";
+
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        value.as_str().map(|text| Self::Text(text.to_owned())).ok_or_else(|| kind(value))
+    }
+
+    fn read_at(reader: &mut Reader<'_>, value: &DeValue<'_>, path: &str) -> Result<Self, String> {
+        match value.as_table() {
+            Some(table) => Ok(Self::Table(Box::new(EgressTable::read(reader, table, path)))),
+            None => Self::read(value),
+        }
+    }
+}
+
+table! {
     /// `[[routes]]`
     RouteTable {
         pub host: String,
@@ -116,6 +152,7 @@ table! {
         pub upstream: String,
         pub ca_file: String,
         pub server_name: String,
+        pub egress_proxy: EgressValue,
         pub connect_timeout: Duration,
         pub response_timeout: Duration,
         pub intercept: bool,
@@ -156,7 +193,7 @@ impl File {
     /// Reads every table that is there; `None` where the text is no TOML.
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let document = reader.document()?;
-        let known = ["listeners", "admin", "forward", "profiles", "routes", "ca", "limits", "log"];
+        let known = ["listeners", "admin", "forward", "egress_proxy", "profiles", "routes", "ca", "limits", "log"];
         reader.unknown_keys(&document, "", &known);
         let mut file = Self::default();
         for (key, value) in document.iter() {
@@ -201,6 +238,7 @@ impl File {
                         file.profiles.push((profile.get_ref().to_string(), at));
                     }
                 }
+                "egress_proxy" => file.egress_proxy = reader.value(&document, "", name),
                 "admin" | "forward" | "ca" | "limits" | "log" => {
                     let Some(table) = reader.table(value, name, &format!("[{name}]")) else { continue };
                     match name {
@@ -225,6 +263,7 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         ListenerTable::KEYS,
         AdminTable::KEYS,
         ForwardTable::KEYS,
+        EgressTable::KEYS,
         ProfileTable::KEYS,
         RouteTable::KEYS,
         CaTable::KEYS,

@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
     pub(super) fn value<T: Value>(&mut self, table: &DeTable<'_>, path: &str, name: &str) -> Option<At<T>> {
         let (key, value) = table.iter().find(|(key, _)| key.get_ref().as_ref() == name)?;
         let at = self.at((), dotted(path, name), &key.span());
-        match T::read(value.get_ref()) {
+        match T::read_at(self, value.get_ref(), &at.key) {
             Ok(value) => Some(At { value, key: at.key, line: at.line }),
             Err(found) => {
                 self.error(&at, found, T::hint(value.get_ref()));
@@ -149,6 +149,10 @@ pub(super) trait Value: Sized {
     const EXPECTED: &'static str;
     /// Reads it, or says what was found. Never the text of a secret.
     fn read(value: &DeValue<'_>) -> Result<Self, String>;
+    /// The same for what can be a table of its own, whose keys and lines are told.
+    fn read_at(_reader: &mut Reader<'_>, value: &DeValue<'_>, _path: &str) -> Result<Self, String> {
+        Self::read(value)
+    }
     /// What to write in place of a value that cannot be read.
     fn hint(_value: &DeValue<'_>) -> String {
         format!("write {}", Self::EXPECTED)

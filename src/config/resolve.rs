@@ -1,6 +1,7 @@
 //! From the form of the file to [`Config`](super::Config), collecting every problem. All looking at the machine goes
 //! through [`Environment`](super::Environment).
 
+mod egress;
 mod profile;
 mod route;
 
@@ -14,9 +15,12 @@ use super::{
     file::{AdminTable, CaTable, File, ForwardTable, LimitsTable, ListenerTable, LogTable},
     read::{At, Reader, Size, nearest},
 };
-use crate::route::{
-    path,
-    pattern::{Host, HostPattern, split_authority},
+use crate::{
+    egress::Egress,
+    route::{
+        path,
+        pattern::{Host, HostPattern, split_authority},
+    },
 };
 
 /// Checks a whole file; `None` where there is an error.
@@ -26,11 +30,13 @@ pub(super) fn config(
     folder: &Path,
     environment: &dyn Environment,
 ) -> Option<Config> {
-    let mut check = Check { reader, folder, environment };
+    let mut check = Check { reader, folder, environment, own: Vec::new(), egress: Arc::default() };
     let unmatched_written = file.forward.unmatched.is_some() || check.reader.is_wrong("forward", "unmatched");
     let admin = check.admin(file.admin);
     let forward = check.forward(file.forward);
     let listeners = check.listeners(file.listeners, admin.as_ref(), unmatched_written);
+    check.own = sockets(&listeners, admin.as_ref());
+    check.egress = check.egress(file.egress_proxy);
     let profiles = check.profiles(file.profiles);
     let routes = check.routes(file.routes, &profiles, &listeners);
     let ca = check.ca(file.ca);
@@ -42,7 +48,8 @@ pub(super) fn config(
     let listeners = listeners.into_iter().map(|at| at.value).collect();
     let profiles = profiles.into_iter().filter_map(|(_, profile)| profile.value);
     let profiles = profiles.map(|profile| (Arc::clone(&profile.name), Arc::new(profile))).collect();
-    Some(Config { listeners, admin: admin?.value, forward, profiles, routes, ca, limits, log })
+    let egress_proxy = check.egress;
+    Some(Config { listeners, admin: admin?.value, forward, egress_proxy, profiles, routes, ca, limits, log })
 }
 
 /// What every rule looks at and reports to.
@@ -50,6 +57,10 @@ struct Check<'a, 'r> {
     reader: &'a mut Reader<'r>,
     folder: &'a Path,
     environment: &'a dyn Environment,
+    /// Our own sockets, as far as the file tells them.
+    own: Vec<SocketAddr>,
+    /// `[egress_proxy]`: what counts where a profile or a route says nothing.
+    egress: Arc<Egress>,
 }
 
 impl Check<'_, '_> {
@@ -396,6 +407,15 @@ impl Check<'_, '_> {
         self.reader.error(at, problem, hint);
         None
     }
+}
+
+/// The TCP addresses that are known before they are bound.
+fn sockets(listeners: &[At<Listener>], admin: Option<&At<Admin>>) -> Vec<SocketAddr> {
+    let listeners = listeners.iter().filter_map(|listener| match listener.value.address {
+        ListenAddress::Tcp(address) => Some(address),
+        ListenAddress::Unix(_) => None,
+    });
+    listeners.chain(admin.map(|admin| admin.value.address)).filter(|address| address.port() != 0).collect()
 }
 
 /// Whether one of two addresses cannot be listened on while the other is.

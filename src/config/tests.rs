@@ -1,6 +1,7 @@
 //! Configurations as operators write them, good and bad: what they mean, and what is said about them.
 
 mod canary;
+mod egress;
 mod files;
 mod listeners;
 mod meaning;
@@ -19,7 +20,7 @@ use super::*;
 struct FakeEnvironment {
     files: BTreeMap<PathBuf, Vec<u8>>,
     world_readable: BTreeSet<PathBuf>,
-    variables: BTreeSet<String>,
+    variables: BTreeMap<String, String>,
     not_linux: bool,
 }
 
@@ -29,8 +30,12 @@ impl FakeEnvironment {
         self
     }
 
-    fn with_variable(mut self, name: &str) -> Self {
-        self.variables.insert(name.to_owned());
+    fn with_variable(self, name: &str) -> Self {
+        self.with_value(name, "value")
+    }
+
+    fn with_value(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
         self
     }
 }
@@ -44,8 +49,8 @@ impl Environment for FakeEnvironment {
         self.world_readable.contains(path)
     }
 
-    fn has_variable(&self, name: &str) -> bool {
-        self.variables.contains(name)
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
     }
 
     fn redirects(&self) -> bool {

@@ -114,3 +114,20 @@ async fn search_domains_ttls_and_the_hosts_file_are_honoured() {
     }
     assert!(matches!(resolve("nobody.corp.test").await, Err(DnsError::Unresolved { .. })));
 }
+
+#[test]
+fn our_own_sockets_are_known_by_every_name() {
+    let own: Vec<SocketAddr> = ["127.0.0.1:8080", "0.0.0.0:8081", "[::1]:8082"].map(|a| a.parse().unwrap()).into();
+    for (address, expected) in [
+        ("127.0.0.1:8080", true),
+        ("127.0.0.2:8080", false),
+        ("10.0.0.1:8080", false),
+        ("127.0.0.9:8081", true),
+        ("[::1]:8081", true),
+        ("[::1]:8082", true),
+        ("[::ffff:127.0.0.1]:8080", true),
+        ("127.0.0.1:8083", false),
+    ] {
+        assert_eq!(is_own(address.parse().unwrap(), &own), expected, "{address}");
+    }
+}

@@ -1,6 +1,6 @@
 //! CONNECT (RFC 9110 9.3.6): intercepted where a route says so, else a blind tunnel, counted as bypassed, or a refusal.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use pingora::server::ShutdownWatch;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -14,10 +14,12 @@ use crate::{
     ca::Leaves,
     config::{ConnectPolicy, Scheme, Unmatched},
     dns::Names,
+    egress::{self, Proxy, connect::Why},
     proxy::{
         peer::{DEFAULT_CONNECT_TIMEOUT, Destination, addresses},
         refusal::{Code, Refusal},
         target::Role,
+        tunnel,
     },
     route::pattern::{Host, split_authority},
     snapshot::Snapshot,
@@ -38,11 +40,15 @@ pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, authorit
                 intercept::serve(front, client, &leaves, &host, port, shutdown).await;
             }
         }
-        Ok(Way::Tunnel(upstream)) => {
-            if let Err(error) = establish(&mut client).await {
-                tracing::debug!(request_id = passage.request_id, %error, "the client left before its tunnel");
+        Ok(Way::Tunnel { upstream, host, port, has_route }) => {
+            if establish(&mut client).await.is_err() {
+                return;
             }
-            passage.carry(front, client, upstream).await;
+            if has_route && begins_with_http(&mut client, &upstream).await {
+                drop(upstream);
+                return intercept::serve_clear(front, client, &host, port, shutdown).await;
+            }
+            passage.carry(front, client, upstream, has_route).await;
         }
     }
 }
@@ -50,7 +56,7 @@ pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, authorit
 /// Where a CONNECT leads.
 enum Way {
     /// To its target, and nobody looks inside.
-    Tunnel(TcpStream),
+    Tunnel { upstream: TcpStream, host: Host, port: u16, has_route: bool },
     /// To lanyard itself.
     Intercept { leaves: Arc<Leaves>, host: Host, port: u16 },
 }
@@ -93,6 +99,7 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
                     set intercept = true on its route; forward.connect = \"tunnel\" lets it through";
         return Err(Refusal::new(Code::ConnectDenied, detail, hint));
     }
+    let through = snapshot.config.egress_proxy.through(Scheme::Https, host.as_str()).cloned();
     let destination = Destination {
         scheme: Scheme::Https,
         host,
@@ -100,10 +107,68 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
         path_and_query: String::new(),
         named_literally: false,
         names: Names::System,
+        through,
         fixed: None,
     };
-    let candidates = addresses(&destination, &front.resolver, &front.own, DEFAULT_CONNECT_TIMEOUT).await?;
-    dial(candidates, &destination.authority(), &front.dialled).await.map(Way::Tunnel)
+    let candidates = addresses(&destination, &front.dialer, DEFAULT_CONNECT_TIMEOUT).await?;
+    let upstream = match &destination.through {
+        None => dial(candidates, &destination.authority(), &front.dialled).await?,
+        Some(proxy) => dial_through(proxy, candidates, &destination.name()).await?,
+    };
+    Ok(Way::Tunnel { upstream, host: destination.host, port, has_route: known })
+}
+
+/// Whether the client sends plain HTTP into its tunnel, as some do for `http://` URLs (undici, grpcio, WebSocket
+/// clients). Where the other side speaks first it is another protocol, but for HTTP/2, where both do.
+async fn begins_with_http(client: &mut ClientStream, upstream: &TcpStream) -> bool {
+    let mut ask_server = true;
+    loop {
+        if let Some(is_http) = looks_like_http(&client.buffer) {
+            return is_http;
+        }
+        let read = tokio::select! {
+            read = client.fill() => read,
+            settings = begins_with_settings(upstream), if ask_server => {
+                if !settings {
+                    return false;
+                }
+                ask_server = false;
+                continue;
+            }
+        };
+        if !matches!(read, Ok(1..)) {
+            return false;
+        }
+    }
+}
+
+/// Whether the first thing that a server says is the SETTINGS frame of HTTP/2 (RFC 9113 4.1, 6.5).
+async fn begins_with_settings(upstream: &TcpStream) -> bool {
+    let mut header = [0; 9];
+    match upstream.peek(&mut header).await {
+        Ok(9) => matches!(header, [_, _, _, 4, 0, 0, 0, 0, 0]),
+        Ok(_) | Err(_) => false,
+    }
+}
+
+/// Whether bytes are the beginning of an HTTP request; `None` while they may become one.
+fn looks_like_http(bytes: &[u8]) -> Option<bool> {
+    let method = |method: &&str| bytes.starts_with(method.as_bytes());
+    let prefix = |method: &&str| method.as_bytes().starts_with(bytes);
+    if METHODS.iter().any(method) {
+        Some(true)
+    } else if METHODS.iter().any(prefix) {
+        None
+    } else {
+        Some(false)
+    }
+}
+
+/// Connects through an egress proxy: a tunnel in a tunnel.
+async fn dial_through(proxy: &Proxy, candidates: Vec<SocketAddr>, target: &str) -> Result<TcpStream, Refusal> {
+    let opened = tokio::time::timeout(DEFAULT_CONNECT_TIMEOUT, egress::connect::first(proxy, candidates, target)).await;
+    let opened = opened.unwrap_or(Err(Why::TimedOut(DEFAULT_CONNECT_TIMEOUT)));
+    opened.map_err(|why| tunnel::refusal(&why.told(proxy, target)))
 }
 
 /// Answers the CONNECT: what comes next is not ours to read as a request of the same connection.
@@ -114,4 +179,33 @@ async fn establish(client: &mut ClientStream) -> std::io::Result<()> {
 
 fn bad(why: &str) -> Refusal {
     Refusal::new(Code::BadRequest, format!("the target of CONNECT cannot be told: {why}"), "send CONNECT HOST:PORT")
+}
+
+/// How the requests begin that are looked for in a tunnel.
+const METHODS: [&str; 10] =
+    ["GET ", "HEAD ", "POST ", "PUT ", "PATCH ", "DELETE ", "OPTIONS ", "TRACE ", "CONNECT ", "PRI * HTTP/2.0\r\n"];
+
+#[cfg(test)]
+mod tests {
+    use super::looks_like_http;
+
+    #[test]
+    fn only_a_request_looks_like_one() {
+        for (bytes, expected) in [
+            (&b""[..], None),
+            (b"G", None),
+            (b"GET", None),
+            (b"GET /", Some(true)),
+            (b"GETS", Some(false)),
+            (b"POST http://", Some(true)),
+            (b"PRI * HTTP/2", None),
+            (b"PRI * HTTP/2.0\r\n\r\nSM", Some(true)),
+            (b"PRIVMSG", Some(false)),
+            (b"\x16\x03\x01", Some(false)),
+            (b"SSH-2.0", Some(false)),
+            (b"get /", Some(false)),
+        ] {
+            assert_eq!(looks_like_http(bytes), expected, "{bytes:?}");
+        }
+    }
 }

@@ -1,13 +1,13 @@
 //! An intercepted CONNECT, or redirected TLS: lanyard answers in the host's place, and what is inside is served as any
 //! other request.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use pingora::server::ShutdownWatch;
 use rustls::AlertDescription;
 use tokio::time::timeout;
 
-use super::{Front, h2, serve_connection, stream::ClientStream};
+use super::{Front, draining, h2, serve_connection, stream::ClientStream};
 use crate::{
     ca::Leaves,
     config::Scheme,
@@ -26,20 +26,20 @@ pub(super) async fn serve(
     leaves: &Leaves,
     host: &Host,
     port: u16,
-    shutdown: ShutdownWatch,
+    mut shutdown: ShutdownWatch,
 ) {
     let limit = front.current.load().config.limits.header_timeout;
-    if client.buffer.is_empty() && !matches!(timeout(limit, client.fill()).await, Ok(Ok(1..))) {
-        return front.metrics.interception(Interception::Failed);
+    let began = tokio::select! {
+        began = begins_with_tls(&mut client, limit) => began,
+        () = draining(&mut shutdown) => return,
+    };
+    match began {
+        None => return front.metrics.interception(Interception::Failed),
+        Some(false) => return serve_clear(front, client, host, port, shutdown).await,
+        Some(true) => {}
     }
-    let speaks_tls = client.buffer.first() == Some(&TLS_HANDSHAKE);
-    let scheme = if speaks_tls { Scheme::Https } else { Scheme::Http };
-    let facts = inside(client.facts(), Role::Tunnel { scheme, host: host.clone(), port });
+    let facts = inside(client.facts(), Role::Tunnel { scheme: Scheme::Https, host: host.clone(), port });
     let Ok(client) = client.become_another(facts).await else { return };
-    if !speaks_tls {
-        front.metrics.interception(Interception::Clear);
-        return Box::pin(serve_connection(front, client, shutdown)).await;
-    }
     let settings = match leaves.settings(host) {
         Ok(settings) => settings,
         Err(error) => {
@@ -47,7 +47,10 @@ pub(super) async fn serve(
             return tracing::error!(%host, %error, "a connection cannot be intercepted");
         }
     };
-    let accepted = timeout(limit, client.accept_tls(settings)).await;
+    let accepted = tokio::select! {
+        accepted = timeout(limit, client.accept_tls(settings)) => accepted,
+        () = draining(&mut shutdown) => return,
+    };
     let accepted = accepted.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "header_timeout is over")));
     match accepted {
         Ok(client) => {
@@ -72,6 +75,28 @@ pub(super) async fn serve(
             );
         }
     }
+}
+
+/// Whether the client's first byte is that of TLS; `None`: it sent nothing in time.
+async fn begins_with_tls(client: &mut ClientStream, limit: Duration) -> Option<bool> {
+    if client.buffer.is_empty() && !matches!(timeout(limit, client.fill()).await, Ok(Ok(1..))) {
+        return None;
+    }
+    Some(client.buffer.first() == Some(&TLS_HANDSHAKE))
+}
+
+/// Serves plain HTTP in a tunnel.
+pub(super) async fn serve_clear(
+    front: &Arc<Front>,
+    client: ClientStream,
+    host: &Host,
+    port: u16,
+    shutdown: ShutdownWatch,
+) {
+    front.metrics.interception(Interception::Clear);
+    let facts = inside(client.facts(), Role::Tunnel { scheme: Scheme::Http, host: host.clone(), port });
+    let Ok(client) = client.become_another(facts).await else { return };
+    Box::pin(serve_connection(front, client, shutdown)).await;
 }
 
 /// The facts of a connection inside another.

@@ -10,7 +10,7 @@ use pingora::server::ShutdownWatch;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
-    Front, intercept, refuse, serve_connection,
+    Front, draining, intercept, refuse, serve_connection,
     sniff::{self, Opening},
     stream::ClientStream,
     tunnel::{Passage, dial},
@@ -47,7 +47,7 @@ pub(super) const fn original_destination(_stream: &TcpStream, _local: SocketAddr
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, shutdown: ShutdownWatch) {
+pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, mut shutdown: ShutdownWatch) {
     let snapshot = front.current.load();
     let limits = &snapshot.config.limits;
     let deadline = Instant::now() + limits.header_timeout;
@@ -77,14 +77,20 @@ pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, shutdown
             }
             // What the client says may be allowed all the same.
             Err(refusal) if matches!(refusal.code, Code::RouteDenied | Code::ConnectDenied) => {
-                opening = sniff::opening(&mut client, limits.header_timeout, deadline, max_line).await;
+                opening = tokio::select! {
+                    opening = sniff::opening(&mut client, limits.header_timeout, deadline, max_line) => opening,
+                    () = draining(&mut shutdown) => return,
+                };
             }
             Err(refusal) => return turn_away(front, &snapshot, client, opening, &refusal).await,
         }
     }
     let name = match opening {
         Opening::Http => return serve_connection(front, client, shutdown).await,
-        Opening::Tls => sniff::server_name(&mut client, deadline.max(Instant::now() + PATIENCE)).await,
+        Opening::Tls => tokio::select! {
+            name = sniff::server_name(&mut client, deadline.max(Instant::now() + PATIENCE)) => name,
+            () = draining(&mut shutdown) => return,
+        },
         Opening::Other | Opening::Silence | Opening::Gone => None,
     };
     if let (Some(host), Some(leaves)) = (&name, &snapshot.interception)
@@ -134,7 +140,7 @@ async fn pass(
         None => open(front, snapshot, original, name).await,
     };
     match opened {
-        Ok(upstream) => passage.carry(front, client, upstream).await,
+        Ok(upstream) => passage.carry(front, client, upstream, knows(snapshot, original, name)).await,
         Err(refusal) => passage.refused(front, &refusal, None),
     }
 }
@@ -153,8 +159,7 @@ async fn open(
 /// Whether a connection may go where it was meant to, and nobody looks inside.
 fn may_pass(front: &Front, snapshot: &Snapshot, original: SocketAddr, name: Option<&Host>) -> Result<(), Refusal> {
     let forward = &snapshot.config.forward;
-    let known = name.is_some_and(|host| snapshot.routes.knows(host.as_str(), original.port()));
-    if !known && forward.unmatched == Unmatched::Deny {
+    if !knows(snapshot, original, name) && forward.unmatched == Unmatched::Deny {
         let detail = match name {
             Some(host) => format!("no route is for {host}:{}", original.port()),
             None => format!("a connection to {original} that names no host, so no route can be for it"),
@@ -168,7 +173,12 @@ fn may_pass(front: &Front, snapshot: &Snapshot, original: SocketAddr, name: Opti
                     redirect; forward.connect = \"tunnel\" lets it through";
         return Err(Refusal::new(Code::ConnectDenied, detail, hint));
     }
-    vetted(original, &front.own)
+    vetted(original, &front.dialer.own)
+}
+
+/// Whether a route is for the host that a client named, at the port that it went to.
+fn knows(snapshot: &Snapshot, original: SocketAddr, name: Option<&Host>) -> bool {
+    name.is_some_and(|host| snapshot.routes.knows(host.as_str(), original.port()))
 }
 
 /// How long a client may be silent before its server gets the chance to speak first.

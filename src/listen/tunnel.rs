@@ -48,24 +48,38 @@ impl Passage {
     }
 
     /// Copies both ways until both ends are done; no timeout cuts a tunnel that is alive.
-    pub(super) async fn carry(&self, front: &Front, mut client: ClientStream, mut upstream: TcpStream) {
+    /// `has_route`: a route is for its target, and its requests were meant to carry a token.
+    pub(super) async fn carry(
+        &self,
+        front: &Front,
+        mut client: ClientStream,
+        mut upstream: TcpStream,
+        has_route: bool,
+    ) {
         front.metrics.tunnels().inc();
         let copied = copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await;
         let bytes = copied.unwrap_or_else(|error| {
             tracing::debug!(request_id = self.request_id, %error, "tunnel ended");
             (0, 0)
         });
-        self.log(Outcome::Bypassed, Some(200), bytes, None);
+        self.log(Outcome::Bypassed, Some(200), bytes, None, has_route.then_some(NOT_INTERCEPTED));
     }
 
     /// There is none. `status`: what the client is told, if anything.
     pub(super) fn refused(&self, front: &Front, refusal: &Refusal, status: Option<u16>) {
         front.metrics.refused(refusal.code.as_str());
         let outcome = if refusal.code.is_of_upstream() { Outcome::UpstreamError } else { Outcome::Refused };
-        self.log(outcome, status, (0, 0), Some(refusal));
+        self.log(outcome, status, (0, 0), Some(refusal), Some(&refusal.hint));
     }
 
-    fn log(&self, outcome: Outcome, status: Option<u16>, bytes: (u64, u64), refusal: Option<&Refusal>) {
+    fn log(
+        &self,
+        outcome: Outcome,
+        status: Option<u16>,
+        bytes: (u64, u64),
+        refusal: Option<&Refusal>,
+        hint: Option<&str>,
+    ) {
         self.snapshot.bare_metrics.request(outcome, self.started.elapsed().as_secs_f64());
         if self.snapshot.config.log.access {
             tracing::info!(
@@ -82,7 +96,7 @@ impl Passage {
                 duration_ms = crate::telemetry::millis(self.started.elapsed()),
                 code = refusal.map(|r| r.code.as_str()),
                 detail = refusal.map(|r| &*r.detail),
-                hint = refusal.map(|r| &*r.hint),
+                hint,
                 "request"
             );
         }
@@ -121,5 +135,8 @@ pub(super) async fn dial(
     Err(last)
 }
 
+/// Why a request that has a route carries no token.
+const NOT_INTERCEPTED: &str = "a route is for this host, but nothing can be injected into TLS that passes by: set \
+                               intercept = true on the route, or have the client use http:// or a reverse listener";
 /// Each way, bytes.
 const BUFFER: usize = 32 * 1024;

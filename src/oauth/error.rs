@@ -212,7 +212,9 @@ fn hint_by_status(status: StatusCode, asked: &Asked<'_>) -> String {
         404 | 405 | 410 => {
             format!("there is no token endpoint at this address: check token_endpoint of profile {profile}")
         }
-        407 => format!("the proxy wants a login: put it into egress_proxy of profile {profile}"),
+        407 => {
+            format!("a proxy wants a login: name it as egress_proxy of profile {profile}, with username and password")
+        }
         415 => {
             let other = match asked.config.request_format {
                 RequestFormat::Form => "json",

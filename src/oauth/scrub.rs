@@ -5,7 +5,6 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use url::Url;
 
 use super::authenticate::{basic, encode};
 use crate::{config::OAuth2, secret::Secret};
@@ -26,7 +25,7 @@ impl fmt::Debug for Scrubber {
 
 impl Scrubber {
     /// Knows what a token request of `config` with `secret` holds: the client secret, and what else may be one: the values of
-    /// `headers` and `params` and of the endpoint's query, and the egress proxy's password.
+    /// `headers` and `params` and of the endpoint's query. (An egress proxy's password never comes so far.)
     pub fn new(config: &OAuth2, secret: &Secret) -> Self {
         let text = secret.expose();
         let mut forms = Vec::new();
@@ -46,9 +45,6 @@ impl Scrubber {
         }
         for (_, value) in config.token_endpoint.query_pairs() {
             add(&mut forms, &value, MIN_VALUE);
-        }
-        if let Some(password) = config.egress_proxy.as_ref().and_then(Url::password) {
-            add(&mut forms, password, MIN_SECRET);
         }
         forms.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
         Self { forms, withhold: text.len() < MIN_SECRET }

@@ -8,6 +8,7 @@ use self::server::{Reply, Server, Step};
 use super::*;
 use crate::{
     config::{AuthMethod, CaBundle, GrantType, RequestFormat},
+    egress::{Egress, no_proxy::NoProxy},
     secret::{Secret, SecretSource},
 };
 
@@ -29,12 +30,16 @@ pub(crate) fn oauth2(endpoint: &str) -> OAuth2 {
         request_format: RequestFormat::Form,
         ca_file: None,
         timeout: Duration::from_secs(5),
-        egress_proxy: None,
+        egress_proxy: Arc::default(),
     }
 }
 
 fn client(config: &OAuth2) -> TokenClient {
-    TokenClient::new("billing", config, None).unwrap()
+    TokenClient::new("billing", config, &dialer()).unwrap()
+}
+
+fn dialer() -> Dialer {
+    Dialer { resolver: crate::dns::Resolver::system().unwrap(), own: [].into() }
 }
 
 /// Fetches once and fails; nothing of what failed shows a secret.
@@ -237,7 +242,7 @@ async fn names_are_resolved_by_the_resolver_that_is_given() {
     let resolver: Arc<dyn reqwest::dns::Resolve> = Arc::new(Fixed(server.address));
     let fetch = async |host: &str| {
         let config = oauth2(&format!("http://{host}:{}/token", server.address.port()));
-        TokenClient::new("billing", &config, Some(resolver.clone())).unwrap().fetch().await
+        TokenClient::with_resolver("billing", &config, &dialer(), resolver.clone()).unwrap().fetch().await
     };
     assert!(fetch("auth.test").await.is_ok());
     let error = fetch("other.test").await.unwrap_err();
@@ -245,23 +250,105 @@ async fn names_are_resolved_by_the_resolver_that_is_given() {
     assert!(error.detail.ends_with("10.0.0.1 is not allowed"), "{error}");
 }
 
-#[tokio::test]
-async fn an_egress_proxy_is_used_and_named() {
-    let proxy = Server::start(vec![Step::Answer(Reply::json(TOKEN))]).await;
-    let mut config = oauth2("http://auth.test/token");
-    config.egress_proxy = Some(Url::parse(&proxy.url("")).unwrap());
-    client(&config).fetch().await.unwrap();
-    assert!(proxy.requests()[0].starts_with("POST http://auth.test/token HTTP/1.1\r\n"));
+/// A profile whose token endpoint is reached through this server.
+fn through(proxy: &Server, login: &str, endpoint: &str) -> OAuth2 {
+    let mut config = oauth2(endpoint);
+    let proxy = Proxy::parse(&proxy.url("").replace("http://", &format!("http://{login}"))).unwrap();
+    config.egress_proxy = Arc::new(Egress::all(proxy, NoProxy::parse("direct.test, 127.0.0.1").0));
+    config
+}
 
-    let proxy = Server::start(vec![Step::Answer(Reply::new("403 Forbidden"))]).await;
-    let mut config = oauth2("https://auth.test/token");
+#[tokio::test]
+async fn an_egress_proxy_is_asked_for_a_tunnel_and_gets_no_secret_of_ours() {
+    // The server answers CONNECT, and then the request in the tunnel.
+    let script = vec![Step::Answer(Reply::new("200 Connection Established")), Step::Answer(Reply::json(TOKEN))];
+    let proxy = Server::start(script).await;
+    let config = through(&proxy, "user:can%40ary@", "http://auth.test/token?tenant=acme");
+    let fetched = client(&config).fetch().await.unwrap();
+    assert_eq!(fetched.token.expose(), "canary-token");
+    let requests = proxy.requests();
+    assert_eq!(
+        requests[0],
+        concat!(
+            "CONNECT auth.test:80 HTTP/1.1\r\nHost: auth.test:80\r\nProxy-Authorization: Basic dXNlcjpjYW5AYXJ5\r\n",
+            "User-Agent: lanyard/",
+            env!("CARGO_PKG_VERSION"),
+            "\r\n\r\n"
+        )
+    );
+    assert!(requests[1].starts_with("POST /token?tenant=acme HTTP/1.1\r\nhost: auth.test\r\n"), "{}", requests[1]);
+    assert!(requests[1].ends_with("\r\n\r\ngrant_type=client_credentials"), "{}", requests[1]);
+    assert!(!requests[1].to_lowercase().contains("proxy-authorization"), "{}", requests[1]);
+
+    // What no_proxy names goes directly.
+    let server = Server::start(vec![Step::Answer(Reply::json(TOKEN))]).await;
+    client(&through(&proxy, "", &server.url("/token"))).fetch().await.unwrap();
+    assert_eq!((proxy.requests().len(), server.requests().len()), (2, 1));
+}
+
+#[tokio::test]
+async fn what_an_egress_proxy_does_wrong_is_told() {
+    use FetchErrorKind::{Timeout, Tls, Unreachable};
+    let answer = |status: &str| Step::Answer(Reply::new(status));
+    let raw = |text: &str| Step::Raw(text.to_owned().leak());
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n", "x".repeat(20_000));
+    for (login, step, kind, detail, hint) in [
+        (
+            "",
+            answer("407 Proxy Authentication Required"),
+            Unreachable,
+            "wants credentials",
+            "set username and password",
+        ),
+        ("u:canary@", answer("401 X"), Unreachable, "the credentials (401", "check username and password"),
+        ("u:canary@", answer("407 X"), Unreachable, "does not take the credentials", "check username and password"),
+        ("", answer("403 Forbidden"), Unreachable, "auth.test:443 with 403 Forbidden", "have auth.test:443 allowed"),
+        ("", answer("502 Bad Gateway"), Unreachable, "with 502 Bad Gateway", "cannot reach auth.test:443"),
+        ("", answer("504 Gateway Timeout"), Timeout, "with 504 Gateway Timeout", "cannot reach auth.test:443"),
+        ("", answer("302 Found"), Unreachable, "with 302 Found", "allowed at the egress proxy"),
+        ("", raw("SSH-2.0-OpenSSH_9.6\r\n"), Unreachable, "not HTTP/1", "really an HTTP proxy"),
+        ("", raw("HTTP/1.1 abc\r\n\r\n"), Unreachable, "not HTTP/1", "really an HTTP proxy"),
+        ("", raw(&long), Unreachable, "more than 16384 bytes", "really an HTTP proxy"),
+        ("", Step::Close, Unreachable, "without an answer to CONNECT", "really an HTTP proxy"),
+        ("", Step::Reset, Unreachable, "without an answer to CONNECT", "really an HTTP proxy"),
+        ("", Step::Silence, Timeout, "opened no tunnel to auth.test:443 within 500ms", "a firewall"),
+        ("", raw("HTTP/1.1 200 OK\r\n\r\n"), Unreachable, "no connection through egress proxy", "token_endpoint"),
+        ("", raw("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 400 Bad Request\r\n\r\n"), Tls, "does not speak TLS", "port"),
+    ] {
+        let proxy = Server::start(vec![step]).await;
+        let mut config = through(&proxy, login, "https://auth.test/token");
+        config.ca_file = Some(server::Certified::new("auth.test").bundle());
+        config.timeout = Duration::from_secs(1);
+        let error = failure(&config).await;
+        assert_eq!(error.kind, kind, "{detail}: {error:?}");
+        assert!(error.detail.contains(detail), "{detail}: {error}");
+        assert!(error.hint.contains(hint), "{hint}: {error:?}");
+        if kind != Tls {
+            assert!(error.detail.contains(&format!("egress proxy {}", proxy.url("").trim_end_matches('/'))), "{error}");
+        }
+        let request = proxy.requests()[0].clone();
+        assert!(request.starts_with("CONNECT auth.test:443 HTTP/1.1\r\n") && !request.contains("canary-secret"));
+    }
+    // Nobody there; a password that cannot be had; and lanyard itself.
+    let proxy = Server::start(Vec::new()).await;
+    let mut config = through(&proxy, "", "https://auth.test/token");
     config.ca_file = Some(server::Certified::new("auth.test").bundle());
-    config.egress_proxy = Some(Url::parse(&proxy.url("").replace("http://", "http://user:canary@")).unwrap());
+    let mut changed = (**config.egress_proxy.https.as_ref().unwrap()).clone();
+    changed.port = 1;
+    config.egress_proxy = Arc::new(Egress::all(changed.clone(), NoProxy::default()));
     let error = failure(&config).await;
-    assert!(proxy.requests()[0].starts_with("CONNECT auth.test:443 HTTP/1.1\r\n"));
-    assert!(!proxy.requests()[0].contains("canary-secret"));
-    assert_eq!(error.kind, FetchErrorKind::Unreachable);
-    assert!(error.detail.contains("through egress_proxy"), "{error}");
+    assert!(
+        error.kind == Unreachable && error.detail.contains("no connection to egress proxy http://127.0.0.1:1"),
+        "{error}"
+    );
+    let password = SecretSource::File("/nonexistent/password".into());
+    changed.login = Some(crate::egress::Login { username: "user".to_owned(), password });
+    config.egress_proxy = Arc::new(Egress::all(changed.clone(), NoProxy::default()));
+    let error = failure(&config).await;
+    assert!(error.kind == FetchErrorKind::Secret && error.detail.contains("/nonexistent/password"), "{error}");
+    let dialer = Dialer { own: ["127.0.0.1:1".parse().unwrap()].into(), ..dialer() };
+    let error = TokenClient::new("billing", &config, &dialer).unwrap().fetch().await.unwrap_err();
+    assert!(error.detail.contains("is lanyard itself"), "{error}");
 }
 
 /// Runs another test in a process of its own, whose environment points every client at a proxy that does not exist.
@@ -316,7 +403,7 @@ async fn tls_is_verified_and_its_problems_are_named() {
 fn a_bad_bundle_is_an_error_when_the_client_is_built() {
     let mut config = oauth2("https://auth.test/token");
     config.ca_file = Some(CaBundle { path: "/etc/ca.pem".into(), certificates: vec![vec![1]].into() });
-    let error = TokenClient::new("billing", &config, None).unwrap_err();
+    let error = TokenClient::new("billing", &config, &dialer()).unwrap_err();
     assert!(matches!(error, BuildError::Tls(TlsError::Bundle { .. })), "{error}");
 }
 

@@ -1,4 +1,4 @@
-//! Why there is no answer at all: reads the chain of causes of an HTTP client's error.
+//! Why there is no answer at all: reads the chain of causes of an HTTP client's error, or the proxy's refusal.
 //!
 //! Names the endpoint without its query, and nothing of the request's content.
 
@@ -10,6 +10,7 @@ use super::connect_timeout;
 use crate::{
     config::OAuth2,
     credential::{FetchError, FetchErrorKind},
+    egress::connect::{NoTunnel, Why},
 };
 
 /// What a transport error is told by.
@@ -23,29 +24,57 @@ pub(super) struct Transport<'a> {
     pub(super) config: &'a OAuth2,
 }
 
+/// How far a token request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The endpoint's name.
+    Name,
+    /// The connection.
+    Connect,
+    /// The connection, which took too long.
+    ConnectTimeout,
+    /// The request and its answer.
+    Exchange,
+}
+
 impl Transport<'_> {
-    /// Says what `error` means.
+    /// Says what an error of the HTTP client means.
     pub(super) fn failed(&self, error: &reqwest::Error) -> FetchError {
+        let stage = if error.is_dns() {
+            Stage::Name
+        } else if error.is_timeout() {
+            Stage::ConnectTimeout
+        } else if error.is_connect() {
+            Stage::Connect
+        } else {
+            Stage::Exchange
+        };
+        self.told(error, stage)
+    }
+
+    /// Says what an error means at this stage.
+    pub(super) fn told(&self, error: &(dyn Error + 'static), stage: Stage) -> FetchError {
         let Self { profile, endpoint, config } = self;
         let host = config.token_endpoint.host_str().unwrap_or_default();
-        let proxy = if config.egress_proxy.is_some() { " or of egress_proxy" } else { "" };
+        let via =
+            super::proxy(config).map(|proxy| format!(" through egress proxy {}", proxy.name())).unwrap_or_default();
         let cause = cause(error);
         let (kind, detail, hint) = if let Some(tls) = find::<rustls::Error>(error) {
             let (problem, hint) = tls_problem(tls, profile);
             (FetchErrorKind::Tls, format!("token endpoint {endpoint}: {problem}"), hint)
-        } else if error.is_dns() {
+        } else if stage == Stage::Name {
             (
                 FetchErrorKind::Unresolved,
-                format!("token endpoint {endpoint}: the name{proxy} does not resolve: {cause}"),
-                format!("check the host of token_endpoint of profile {profile}{proxy}, and the name service: `{host}`"),
+                format!("token endpoint {endpoint}: the name does not resolve: {cause}"),
+                format!("check the host of token_endpoint of profile {profile}, and the name service: `{host}`"),
             )
-        } else if error.is_timeout() {
+        } else if stage == Stage::ConnectTimeout {
             let limit = connect_timeout(config.timeout);
             (
                 FetchErrorKind::Timeout,
-                format!("token endpoint {endpoint}: no connection within {limit:?}"),
+                format!("token endpoint {endpoint}: no connection{via} within {limit:?}"),
                 format!(
-                    "check the network and its firewalls on the way to {host}{proxy}, or raise `timeout` of profile {profile}"
+                    "check the network and its firewalls on the way to {host}, or raise `timeout` of profile {profile}"
                 ),
             )
         } else if is_no_http(error) {
@@ -54,20 +83,34 @@ impl Transport<'_> {
                 format!("token endpoint {endpoint} did not answer in HTTP: {cause}"),
                 format!("check scheme and port of token_endpoint of profile {profile}"),
             )
-        } else if error.is_connect() {
+        } else if stage == Stage::Connect {
             (
                 FetchErrorKind::Unreachable,
-                format!("token endpoint {endpoint}: no connection{}: {cause}", via(config)),
-                format!("check host and port of token_endpoint{proxy} of profile {profile}, and that the server runs"),
+                format!("token endpoint {endpoint}: no connection{via}: {cause}"),
+                format!("check host and port of token_endpoint of profile {profile}, and that the server runs"),
             )
         } else {
             (
                 FetchErrorKind::Unreachable,
-                format!("token endpoint {endpoint}: the connection ended before the whole answer: {cause}"),
+                format!("token endpoint {endpoint}: the connection{via} ended before the whole answer: {cause}"),
                 format!("look at the log of {host}, or of a proxy before it"),
             )
         };
         FetchError { kind, detail, hint, retry_after: None }
+    }
+
+    /// Says why there is no tunnel to the endpoint.
+    pub(super) fn no_tunnel(&self, error: &NoTunnel) -> FetchError {
+        let kind = match &error.why {
+            Why::NoAddress(_) => FetchErrorKind::Unresolved,
+            Why::TimedOut(_) | Why::Answered(http::StatusCode::GATEWAY_TIMEOUT) => FetchErrorKind::Timeout,
+            Why::Secret(_) => FetchErrorKind::Secret,
+            Why::Own(_) | Why::Unreachable(_) | Why::Broken(_) | Why::Answered(_) | Why::NotHttp | Why::TooLong => {
+                FetchErrorKind::Unreachable
+            }
+        };
+        let detail = format!("token endpoint {}: {error}", self.endpoint);
+        FetchError { kind, detail, hint: error.hint(), retry_after: None }
     }
 }
 
@@ -87,10 +130,6 @@ pub(super) fn is_closed(error: &reqwest::Error) -> bool {
 pub(super) fn cause(error: &(dyn Error + 'static)) -> String {
     let text = chain(error).last().map_or_else(String::new, ToString::to_string);
     text.chars().filter(|c| !c.is_control()).take(super::error::MAX_DESCRIPTION).collect()
-}
-
-fn via(config: &OAuth2) -> &'static str {
-    if config.egress_proxy.is_some() { " through egress_proxy" } else { "" }
 }
 
 fn tls_problem(error: &rustls::Error, profile: &str) -> (String, String) {
@@ -123,7 +162,7 @@ fn tls_problem(error: &rustls::Error, profile: &str) -> (String, String) {
     }
 }
 
-fn is_no_http(error: &reqwest::Error) -> bool {
+fn is_no_http(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|e| {
         let text = e.to_string();
         NO_HTTP.iter().any(|sign| text.starts_with(sign))

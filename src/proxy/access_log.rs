@@ -29,6 +29,7 @@ pub(super) fn write(context: &Context, method: &str, status: u16, error: Option<
             .map(tracing::field::display),
         path = context.target.as_ref().map(super::target::Target::path),
         upstream = context.destination.as_ref().map(|d| tracing::field::display(d.name())),
+        egress_proxy = context.destination.as_ref().and_then(|d| d.through.as_ref()).map(|proxy| proxy.name()),
         profile,
         outcome,
         status,

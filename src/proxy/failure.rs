@@ -5,6 +5,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use super::{
     context::Context,
     refusal::{Code, Refusal},
+    tunnel,
 };
 
 /// What a failed request is answered with; `None`: the client is gone.
@@ -26,6 +27,10 @@ fn told(error: &Error, context: &Context, body_timeout: std::time::Duration) -> 
             "raise response_timeout of the route if such answers are normal",
         ));
     }
+    if let Some(no_tunnel) = tunnel::cause(error) {
+        return Some(tunnel::refusal(no_tunnel));
+    }
+    let through = context.destination.as_ref().and_then(|destination| destination.through.as_ref());
     Some(match (error.etype(), error.esource()) {
         (ErrorType::ReadTimedout, ErrorSource::Downstream) => Refusal::new(
             Code::BodyTimeout,
@@ -52,7 +57,12 @@ fn told(error: &Error, context: &Context, body_timeout: std::time::Duration) -> 
         ),
         (ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout, _) => Refusal::new(
             Code::UpstreamTimeout,
-            format!("no connection to {to} within connect_timeout"),
+            match through {
+                Some(proxy) => {
+                    format!("no connection to {to} through egress proxy {} within connect_timeout", proxy.name())
+                }
+                None => format!("no connection to {to} within connect_timeout"),
+            },
             "check that it is up and that a firewall lets us through",
         ),
         _ if is_tls(error) => Refusal::new(

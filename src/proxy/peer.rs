@@ -1,6 +1,11 @@
 //! Where a request really goes: the vetted address, the TLS settings, and a pool key that keeps profiles apart.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{Version, header};
 use pingora::{http::RequestHeader, protocols::ALPN, upstreams::peer::HttpPeer, utils::tls::WrappedX509};
@@ -8,10 +13,13 @@ use pingora::{http::RequestHeader, protocols::ALPN, upstreams::peer::HttpPeer, u
 use super::{
     refusal::{Code, Refusal},
     target::{NamedBy, Target, join, under},
+    tunnel::{self, Tunnel},
+    upgrade,
 };
 use crate::{
     config::{Route, Scheme},
-    dns::{DnsError, Names, Resolver, forbidden},
+    dns::{self, DnsError, Names},
+    egress::{Egress, Proxy, connect::Dialer},
     route::{path, pattern::Host},
     snapshot::RouteEntry,
 };
@@ -31,13 +39,15 @@ pub struct Destination {
     pub named_literally: bool,
     /// Where its name is looked up.
     pub names: Names,
+    /// The egress proxy on the way there, which then looks up the name.
+    pub through: Option<Arc<Proxy>>,
     /// The address that a redirected connection was meant to go to: no name is looked up, and `Host` stays as it came.
     pub fixed: Option<SocketAddr>,
 }
 
 impl Destination {
-    /// Decides it from the target and the route.
-    pub fn of(target: &Target, route: Option<&Route>) -> Self {
+    /// Decides it from the target and the route; `egress` is for what takes none.
+    pub fn of(target: &Target, route: Option<&Route>, egress: &Egress) -> Self {
         let by_operator = target.named_by == NamedBy::Operator;
         let (scheme, host, port, named_literally) = match route {
             Some(Route { upstream: Some(upstream), .. }) => {
@@ -57,12 +67,14 @@ impl Destination {
         // A client that names its target by Host alone was led here by a hosts file, which leads us here too.
         let by_hosts_file = target.named_by == NamedBy::Host && route.is_none_or(|route| route.upstream.is_none());
         let names = if by_hosts_file { Names::PastHosts } else { Names::System };
+        let egress = route.map_or(egress, |route| &route.egress_proxy);
         // A Host that lies leads nobody to another address, and nothing of ours goes with it.
         let fixed = match (route, target.named_by) {
             (None, NamedBy::Redirected(original)) => Some(original),
             _ => None,
         };
-        Self { scheme, host, port, path_and_query, named_literally, names, fixed }
+        let through = egress.through(scheme, host.as_str()).filter(|_| fixed.is_none()).cloned();
+        Self { scheme, host, port, path_and_query, named_literally, names, through, fixed }
     }
 
     /// `host:port`, for people.
@@ -98,20 +110,23 @@ fn mapped_path(target: &Target, route: &Route) -> Option<String> {
     Some(join(base, &format!("{rest}{query}")))
 }
 
-/// Resolves and vets the addresses of a destination, the first to try last.
+/// Resolves and vets the addresses that are dialled for a destination, the first to try last: its own, or those of the
+/// egress proxy on the way.
 ///
 /// # Errors
 /// No address; only forbidden ones; our own.
 pub async fn addresses(
     destination: &Destination,
-    resolver: &Resolver,
-    own: &[SocketAddr],
+    dialer: &Dialer,
     limit: Duration,
 ) -> Result<Vec<SocketAddr>, Refusal> {
     if let Some(fixed) = destination.fixed {
-        return vetted(fixed, own).map(|()| vec![fixed]);
+        return vetted(fixed, &dialer.own).map(|()| vec![fixed]);
     }
-    let host = &destination.host;
+    if let Some(proxy) = &destination.through {
+        return addresses_of_proxy(destination, proxy, dialer, limit).await;
+    }
+    let (host, resolver) = (&destination.host, &dialer.resolver);
     let looked_up = async {
         let names = destination.names;
         if destination.named_literally {
@@ -132,17 +147,47 @@ pub async fn addresses(
         DnsError::Unresolved { .. } => {
             Refusal::new(Code::UpstreamUnresolved, error.to_string(), "check the name, and this machine's name servers")
         }
-        DnsError::Forbidden { .. } => Refusal::new(Code::RouteDenied, error.to_string(), MEANT),
+        DnsError::Forbidden { .. } => forbidden(&error),
     })?;
     let mut addresses: Vec<SocketAddr> =
         ips.into_iter().take(MAX_ADDRESSES).map(|ip| SocketAddr::new(ip, destination.port)).collect();
-    if let Some(mine) = addresses.iter().find(|address| is_own(**address, own)) {
-        let detail = format!("{host}:{} is lanyard itself ({mine})", destination.port);
-        let hint = "set `upstream` of the route to where the service really listens";
-        return Err(Refusal::new(Code::LoopDetected, detail, hint));
+    if let Some(mine) = addresses.iter().find(|address| dns::is_own(**address, &dialer.own)) {
+        return Err(ourselves(destination, *mine));
     }
     addresses.reverse();
     Ok(addresses)
+}
+
+/// A name is the proxy's to look up. An address is vetted here as it always is.
+async fn addresses_of_proxy(
+    destination: &Destination,
+    proxy: &Proxy,
+    dialer: &Dialer,
+    limit: Duration,
+) -> Result<Vec<SocketAddr>, Refusal> {
+    if let Some(ip) = destination.host.ip() {
+        if let Some(kind) = dns::forbidden(ip).filter(|_| !destination.named_literally) {
+            return Err(forbidden(&DnsError::Forbidden { host: destination.host.to_string(), address: ip, kind }));
+        }
+        let address = SocketAddr::new(ip, destination.port);
+        if dns::is_own(address, &dialer.own) {
+            return Err(ourselves(destination, address));
+        }
+    }
+    let found = tokio::time::timeout(limit, dialer.addresses(proxy)).await;
+    let found = found.unwrap_or(Err(crate::egress::connect::Why::TimedOut(limit)));
+    found.map_err(|why| tunnel::refusal(&why.told(proxy, &destination.name())))
+}
+
+fn forbidden(error: &DnsError) -> Refusal {
+    let hint = "if it is meant, write the address itself into the `upstream` of a route";
+    Refusal::new(Code::RouteDenied, error.to_string(), hint)
+}
+
+fn ourselves(destination: &Destination, mine: SocketAddr) -> Refusal {
+    let detail = format!("{} is lanyard itself ({mine})", destination.name());
+    let hint = "set `upstream` of the route to where the service really listens";
+    Refusal::new(Code::LoopDetected, detail, hint)
 }
 
 /// Vets the address that a redirected connection was meant to go to.
@@ -150,28 +195,16 @@ pub async fn addresses(
 /// # Errors
 /// It is never dialled, or our own.
 pub fn vetted(original: SocketAddr, own: &[SocketAddr]) -> Result<(), Refusal> {
-    if let Some(kind) = forbidden(original.ip()) {
+    if let Some(kind) = dns::forbidden(original.ip()) {
         let detail = format!("{original} is a {kind} address: lanyard does not connect there");
         return Err(Refusal::new(Code::RouteDenied, detail, "if it is meant, leave it out of the redirect"));
     }
-    if is_own(original, own) {
+    if dns::is_own(original, own) {
         let detail = format!("a connection to lanyard itself ({original}) was redirected");
-        return Err(Refusal::new(
-            Code::LoopDetected,
-            detail,
-            "leave loopback and lanyard's own ports out of the redirect",
-        ));
+        let hint = "leave loopback and lanyard's own ports out of the redirect";
+        return Err(Refusal::new(Code::LoopDetected, detail, hint));
     }
     Ok(())
-}
-
-/// Whether an address leads back to one of our own sockets.
-fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
-    let ip = address.ip().to_canonical();
-    own.iter().any(|mine| {
-        let my_ip = mine.ip().to_canonical();
-        mine.port() == address.port() && (my_ip == ip || (ip.is_loopback() && my_ip.is_unspecified()))
-    })
 }
 
 /// Which versions of HTTP a request can go out in.
@@ -222,6 +255,17 @@ pub fn peer(
         // The pool's key has no version of HTTP.
         peer.group_key ^= HTTP2_ONLY;
     }
+    let through = destination.through.as_ref().map(|proxy| {
+        // pingora's own key has the address alone, and that is the proxy's for every target.
+        peer.group_key = tunnel_key(peer.group_key, destination, proxy);
+        Arc::new(Tunnel { proxy: Arc::clone(proxy), target: destination.name() })
+    });
+    if speaks == Speaks::Http1 {
+        peer.group_key ^= UPGRADES;
+        peer.options.custom_l4 = Some(Arc::new(upgrade::Dial { through }));
+    } else if let Some(tunnel) = through {
+        peer.options.custom_l4 = Some(tunnel);
+    }
     peer.options.ca = entry.and_then(|entry| entry.trusted.as_ref()).or(roots).cloned();
     let options = &mut peer.options;
     options.alpn = match speaks {
@@ -241,8 +285,15 @@ pub fn peer(
 
 /// Any number, to be told from the key of the same route's other connections.
 const HTTP2_ONLY: u64 = 0x6832_6f6e_6c79_0000;
-/// What to do about an address that is never dialled.
-const MEANT: &str = "if it is meant, write the address itself into the `upstream` of a route";
+/// Another: an upgrade never takes a connection that was there before.
+const UPGRADES: u64 = 0x7570_6772_6164_6500;
+/// Keeps tunnels apart by what is at their ends: the proxy and whom it knows us as, and the target.
+fn tunnel_key(group_key: u64, destination: &Destination, proxy: &Proxy) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (group_key, proxy, destination.scheme, &destination.host, destination.port).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 3;
 /// Where no route says it.
@@ -279,6 +330,7 @@ mod tests {
             }),
             ca_file: None,
             server_name: None,
+            egress_proxy: Arc::default(),
             connect_timeout: Duration::ZERO,
             response_timeout: Duration::ZERO,
             intercept: false,
@@ -287,7 +339,7 @@ mod tests {
     }
 
     fn url(target: &Target, route: Option<&Route>) -> String {
-        let to = Destination::of(target, route);
+        let to = Destination::of(target, route, &Egress::direct());
         format!("{}://{}{}", to.scheme.as_str(), to.authority(), to.path_and_query)
     }
 
@@ -311,9 +363,9 @@ mod tests {
         let original: SocketAddr = "192.0.2.9:8080".parse().unwrap();
         let mut to = target(Scheme::Http, 8080, "/x");
         to.named_by = NamedBy::Redirected(original);
-        let bare = Destination::of(&to, None);
+        let bare = Destination::of(&to, None, &Egress::direct());
         assert_eq!((bare.scheme, bare.fixed), (Scheme::Http, Some(original)));
-        let matched = Destination::of(&to, Some(&route(None, None)));
+        let matched = Destination::of(&to, Some(&route(None, None)), &Egress::direct());
         assert_eq!((matched.scheme, matched.fixed, matched.names), (Scheme::Https, None, Names::System));
         assert_eq!(url(&to, Some(&route(None, None))), "https://api.example.com:8080/x");
     }
@@ -354,25 +406,35 @@ mod tests {
             (Some("/foo"), "/a/../foo/%31", "/resource/1"),
             (None, "/foo?x", "/resource/foo?x"),
         ] {
-            let destination = Destination::of(&target(Scheme::Http, 80, path), Some(&route(prefix, to)));
+            let destination =
+                Destination::of(&target(Scheme::Http, 80, path), Some(&route(prefix, to)), &Egress::direct());
             assert_eq!(destination.path_and_query, expected, "{prefix:?} {path}");
         }
     }
-
     #[test]
-    fn our_own_sockets_are_known_by_every_name() {
-        let own: Vec<SocketAddr> = ["127.0.0.1:8080", "0.0.0.0:8081", "[::1]:8082"].map(|a| a.parse().unwrap()).into();
-        for (address, expected) in [
-            ("127.0.0.1:8080", true),
-            ("127.0.0.2:8080", false),
-            ("10.0.0.1:8080", false),
-            ("127.0.0.9:8081", true),
-            ("[::1]:8081", true),
-            ("[::1]:8082", true),
-            ("[::ffff:127.0.0.1]:8080", true),
-            ("127.0.0.1:8083", false),
+    fn a_tunnel_is_shared_by_what_has_both_ends_in_common_and_by_nothing_else() {
+        let through = |url: &str, host: &str, scheme: Scheme, port: u16| {
+            let egress = Egress::all(Proxy::parse(url).unwrap(), Default::default());
+            let target = Target { host: Host::parse(host).unwrap(), ..target(scheme, port, "/") };
+            Destination::of(&target, None, &egress)
+        };
+        let address = "192.0.2.1:3128".parse().unwrap();
+        let key = |destination: &Destination| {
+            let peer = peer(destination, address, None, None, Speaks::Either);
+            assert!(peer.options.custom_l4.is_some() && peer.group_key != 0);
+            peer.group_key
+        };
+        let usual = key(&through("http://proxy:3128", "api.example.com", Scheme::Https, 443));
+        assert_eq!(usual, key(&through("http://PROXY:3128/", "api.example.com", Scheme::Https, 443)));
+        for (url, host, scheme, port) in [
+            ("http://other:3128", "api.example.com", Scheme::Https, 443),
+            ("http://proxy:3129", "api.example.com", Scheme::Https, 443),
+            ("http://user:password@proxy:3128", "api.example.com", Scheme::Https, 443),
+            ("http://proxy:3128", "other.example.com", Scheme::Https, 443),
+            ("http://proxy:3128", "api.example.com", Scheme::Http, 443),
+            ("http://proxy:3128", "api.example.com", Scheme::Https, 8443),
         ] {
-            assert_eq!(is_own(address.parse().unwrap(), &own), expected, "{address}");
+            assert_ne!(key(&through(url, host, scheme, port)), usual, "{url} {host} {port}");
         }
     }
 }

@@ -15,6 +15,7 @@ fn route(host: &str, prefix: Option<&str>, methods: Option<&[Method]>) -> Route 
         upstream: None,
         ca_file: None,
         server_name: None,
+        egress_proxy: std::sync::Arc::default(),
         connect_timeout: Duration::ZERO,
         response_timeout: Duration::ZERO,
         intercept: false,

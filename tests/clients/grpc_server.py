@@ -47,6 +47,7 @@ def failing(request, context):
 
 
 def endless(request, context):
+    cancelled.clear()
     context.add_callback(cancelled.set)
     yield seen(context)
     cancelled.wait(20)

@@ -15,16 +15,11 @@ use tokio::{io::AsyncBufReadExt, process::Command};
 
 use super::support::{upstream::Request1, *};
 
-/// SWITCH: whether a route can say `intercept = true`. Then look at [`Scene::intercepted`] too, and at docs/clients.md.
-const INTERCEPTION: bool = false;
-/// SWITCH: whether listeners take HTTP/2 in clear text. Then docs/clients.md has a row more.
-const H2C: bool = false;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_client_works_on_every_way() {
     let scene = Scene::new().await;
-    let clients = CLIENTS.iter().filter(|client| H2C || client.needs != Needs::H2c);
-    let rows = futures::stream::iter(clients.map(|client| scene.row(client))).buffered(2).collect::<Vec<_>>().await;
+    let rows =
+        futures::stream::iter(CLIENTS.iter().map(|client| scene.row(client))).buffered(2).collect::<Vec<_>>().await;
     let headings: Vec<&str> = WAYS.iter().map(|way| way.heading()).collect();
     let table =
         format!("| client | {} |\n|---|{}\n{}\n", headings.join(" | "), "---|".repeat(headings.len()), rows.join("\n"));
@@ -83,6 +78,11 @@ const CLIENTS: &[Client] = &[
         needs: Needs::Grpc,
     },
     Client { name: "Node fetch (undici)", command: &["node", "{tools}/node/node_fetch.mjs"], needs: Needs::Nothing },
+    Client {
+        name: "Node fetch (undici, its default)",
+        command: &["node", "{tools}/node/node_fetch.mjs", "--proxy-tunnel"],
+        needs: Needs::Nothing,
+    },
     Client { name: "Node axios", command: &["node", "{tools}/node/node_axios.mjs"], needs: Needs::Nothing },
     Client { name: "Go net/http", command: &["{tools}/go/net_http"], needs: Needs::Nothing },
     Client {
@@ -106,11 +106,7 @@ enum Way {
     Reverse,
 }
 
-const WAYS: &[Way] = if INTERCEPTION {
-    &[Way::Proxy, Way::Intercepted, Way::Tunnel, Way::Reverse]
-} else {
-    &[Way::Proxy, Way::Tunnel, Way::Reverse]
-};
+const WAYS: &[Way] = &[Way::Proxy, Way::Intercepted, Way::Tunnel, Way::Reverse];
 
 impl Way {
     fn heading(self) -> &'static str {
@@ -125,9 +121,8 @@ impl Way {
     /// Whether a client can go it; why not is told in docs/clients.md.
     fn is_open_to(self, client: &Client) -> bool {
         match client.needs {
-            Needs::Nothing => true,
+            Needs::Nothing | Needs::Grpc => true,
             Needs::H2c => self == Self::Reverse,
-            Needs::Grpc => self == Self::Tunnel || self == Self::Intercepted || (self == Self::Reverse && H2C),
         }
     }
 }
@@ -165,6 +160,7 @@ struct Scene {
     bare: Upstream,
     grpc: GrpcServer,
     trust: Trust,
+    intercepted: Trust,
     /// What did not go as it has to: one line a cell, so that one broken client does not hide the next.
     failures: Mutex<Vec<String>>,
     _idp: Idp,
@@ -173,7 +169,7 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let (tools, folder, authority) = (tools().await, Folder::new(), Authority::new());
+        let (tools, folder, authority) = (tools().await.to_owned(), Folder::new(), Authority::new());
         let (idp, api, bare) = (Idp::start().await, Upstream::start().await, Upstream::start().await);
         api.seen.want_token();
         // Not 127.0.0.1: Go and Java ask no proxy for that.
@@ -181,11 +177,11 @@ impl Scene {
             Upstream::start_tls(authority.server(&["private.localhost", "127.0.0.1"], &["h2", "http/1.1"])).await;
         let grpc = GrpcServer::start(&tools, &folder, authority.pair(&["localhost", "grpc.localhost"])).await;
         let trust = Trust::new(&folder, "private", authority.pem()).await;
-        let intercept = if INTERCEPTION { "intercept = true\n" } else { "" };
+        let intercept = "intercept = true\n";
         let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
         let grpc_upstream = format!("upstream = \"https://localhost:{}\"\n", grpc.port);
         let config = format!(
-            "{listener}{listener}upstream = \"{}\"\n{listener}{grpc_upstream}{}{}{intercept}{}\
+            "{listener}{listener}upstream = \"{}\"\n{listener}{grpc_upstream}[ca]\ndirectory = \"ca\"\n{}{}{intercept}{}\
              [[routes]]\nhost = \"localhost:{}\"\nprofile = \"matrix\"\nca_file = {:?}\n\
              [[routes]]\nhost = \"grpc.matrix.test\"\nprofile = \"matrix\"\nca_file = {:?}\n{grpc_upstream}{intercept}",
             api.url(),
@@ -198,6 +194,9 @@ impl Scene {
         );
         let lanyard = Lanyard::start(&config).await;
         lanyard.ready().await;
+        // The tunnel's server has its own CA, and an intercepted host lanyard's: each client trusts one of them at a time.
+        let own = std::fs::read_to_string(lanyard.folder.path().join("ca/ca.crt")).unwrap();
+        let intercepted = Trust::new(&folder, "lanyard", &own).await;
         let bearer = format!("Bearer {}", idp.last_token());
         Self {
             lanyard,
@@ -208,6 +207,7 @@ impl Scene {
             bare,
             grpc,
             trust,
+            intercepted,
             failures: Mutex::default(),
             _idp: idp,
             _folder: folder,
@@ -287,7 +287,8 @@ impl Scene {
     /// gRPC calls of every kind on a way: each has the token or none, and ends as the server said.
     async fn calls(&self, client: &Client, way: Way) -> Result<(), String> {
         let url = match way {
-            Way::Proxy => panic!("gRPC asks for a tunnel, always"),
+            // In clear text gRPC asks for a tunnel too.
+            Way::Proxy => "http://grpc.matrix.test:80".to_owned(),
             Way::Intercepted => "https://grpc.matrix.test:443".to_owned(),
             Way::Tunnel => format!("https://grpc.localhost:{}", self.grpc.port),
             Way::Reverse => format!("http://{}", self.lanyard.addresses[2]),
@@ -316,13 +317,7 @@ impl Scene {
 
     /// What a client on this way has to trust.
     fn trust(&self, way: Way) -> &Trust {
-        if way == Way::Intercepted { self.intercepted() } else { &self.trust }
-    }
-
-    /// THE INTERCEPTED COLUMN: the CA that lanyard signs its leaf certificates with, as clients trust it. To be made with
-    /// `lanyard ca` in [`Scene::new`], kept beside `trust`, and given here.
-    fn intercepted(&self) -> &Trust {
-        &self.trust
+        if way == Way::Intercepted { &self.intercepted } else { &self.trust }
     }
 
     /// Runs a client with all that a user would set for lanyard, the same for every client.
@@ -425,22 +420,4 @@ impl GrpcServer {
         let line = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await.expect("it starts").unwrap();
         Self { port: line.expect("its port").parse().unwrap(), _process: process }
     }
-}
-
-/// What the clients need, set up: minutes on a machine that has nothing, a second where all is there.
-async fn tools() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients");
-    let set_up = Command::new("bash")
-        .arg(repository().join("scripts/clients.sh"))
-        .arg(&folder)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .status();
-    let set_up = tokio::time::timeout(Duration::from_secs(30 * 60), set_up).await.expect("it ends").unwrap();
-    assert!(set_up.success(), "scripts/clients.sh failed");
-    folder
-}
-
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -50,6 +50,7 @@ async fn check_tells_every_problem_with_its_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn explain_tells_what_would_become_of_a_request() {
     let (folder, idp) = (Folder::new(), Idp::start().await);
+    let intercepted = good(&idp).replacen("profile = \"billing\"\n", "profile = \"billing\"\nintercept = true\n", 1);
     let deny = format!("{}[forward]\nunmatched = \"deny\"\n", good(&idp));
     for (config, method, url, exit, parts) in [
         (
@@ -62,6 +63,9 @@ async fn explain_tells_what_would_become_of_a_request() {
         (good(&idp), "GET", "http://api.test/foo/1", 0, &["profile:  none", "http://localhost:81/resource/1"]),
         (good(&idp), "POST", "http://127.0.0.1:9001/x", 0, &["(reverse)", "https://api.test/base/x"]),
         (good(&idp), "GET", "http://other.test/", 0, &["forwarded without a credential"]),
+        (good(&idp), "GET", "https://api.test/v1", 0, &["passes by without a token: set intercept = true"]),
+        (good(&idp), "GET", "https://other.test/", 0, &["CONNECT passes by\n"]),
+        (intercepted, "GET", "https://api.test/v1", 0, &["CONNECT is intercepted", "lanyard ca path"]),
         (deny, "GET", "http://other.test/", 1, &["403 route_denied", "hint:"]),
         (good(&idp), "TRACE", "http://api.test/", 1, &["405 method_not_allowed"]),
         (good(&idp), "GET", "http://user@api.test/", 1, &["400 bad_request", "userinfo"]),

@@ -220,3 +220,43 @@ async fn a_drain_lets_streams_end_and_takes_no_new_connection() {
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
     drop(client.connection.await);
 }
+
+/// h2spec against a listener in clear text, and inside an intercepted CONNECT.
+#[tokio::test(flavor = "multi_thread")]
+async fn h2spec_passes() {
+    let (tools, idp, upstream) = (tools().await, Idp::start().await, Upstream::start().await);
+    let own = "[ca]\ndirectory = \"ca\"\n[[routes]]\nhost = \"127.0.0.1\"\nprofile = \"billing\"\nintercept = true\n";
+    let text = config(&idp, &upstream, "").replace("[[routes]]\nhost = \"127.0.0.1\"\nprofile = \"billing\"\n", own);
+    let lanyard = Lanyard::start(&format!("{text}upstream = \"{}\"\n", upstream.url())).await;
+    lanyard.ready().await;
+    // It knows no proxies: this gives it one.
+    let address = lanyard.address().to_owned();
+    let bridge = ByHand::start(move |mut client| {
+        let address = address.clone();
+        async move {
+            let mut inside = tunnel(&address, "127.0.0.1:443").await;
+            drop(tokio::io::copy_bidirectional(&mut client, &mut inside).await);
+        }
+    })
+    .await;
+    let clear: std::net::SocketAddr = lanyard.addresses[1].parse().unwrap();
+    // What begins with no preface of HTTP/2 is HTTP/1.1 to a listener that speaks both, and gets its answer: 400.
+    let preface = ["Sends invalid connection preface"];
+    for (port, tls, may_fail) in [(clear.port(), &[][..], &preface[..]), (bridge.address.port(), &["-t", "-k"], &[])] {
+        let run = tokio::process::Command::new(tools.join("h2spec/h2spec"))
+            .args(["-h", "127.0.0.1", "-o", "5", "-p", &port.to_string()])
+            .args(tls)
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(Duration::from_secs(300), run).await.expect("it ends").unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let summary = told.lines().rev().find(|line| line.contains(" tests, ")).unwrap_or_else(|| panic!("{output:?}"));
+        println!("{summary}");
+        let (_, failures) = told.split_once("Failures:").unwrap_or_default();
+        let failed: Vec<&str> = failures.lines().filter_map(|line| Some(line.split_once("\u{d7} ")?.1)).collect();
+        let unexpected = failed.iter().filter(|case| !may_fail.iter().any(|known| case.contains(known)));
+        assert_eq!(unexpected.count(), 0, "{failures}");
+        assert!(summary.starts_with("145 tests"), "{summary}");
+    }
+    lanyard.finish().await;
+}

@@ -8,7 +8,7 @@ use url::Url;
 use super::{Check, shown};
 use crate::{
     config::{
-        AuthMethod, CredentialKind, Existing, GrantType, OAuth2, OnUnavailable, Profile, RequestFormat,
+        AuthMethod, CredentialKind, Existing, GrantType, OAuth2, OnUnavailable, Profile, RequestFormat, Scheme,
         file::ProfileTable,
         read::{At, SecretValue, dotted, nearest},
     },
@@ -137,13 +137,12 @@ impl Check<'_, '_> {
         let formats = [("form", RequestFormat::Form), ("json", RequestFormat::Json)];
         let request_format = self.choice(table.request_format, &formats).unwrap_or(RequestFormat::Form);
         let ca_file = table.ca_file.and_then(|at| self.ca_bundle(&at));
-        let egress_proxy = table.egress_proxy.and_then(|at| {
-            let url = self.url(&at, "http://proxy.example.com:3128")?;
-            if url.scheme() != "http" {
-                self.reader.error(&at, "an egress proxy that is not http://", "write http://HOST:PORT");
-            }
-            Some(url)
-        });
+        let place_of_proxy = table.egress_proxy.as_ref().map_or_else(|| place.place(), At::place);
+        let egress_proxy = self.egress(table.egress_proxy);
+        if let Some(url) = &token_endpoint {
+            let scheme = if url.scheme() == "http" { Scheme::Http } else { Scheme::Https };
+            self.loopback_goes_directly(&place_of_proxy, &egress_proxy, scheme, url.host_str().unwrap_or_default());
+        }
         let timeout = self.positive(table.timeout.as_ref(), Duration::from_secs(10));
         Some(OAuth2 {
             grant_type: grant_type?,
@@ -219,7 +218,7 @@ impl Check<'_, '_> {
         Some(url)
     }
 
-    fn secret(&mut self, at: At<SecretValue>) -> Option<SecretSource> {
+    pub(super) fn secret(&mut self, at: At<SecretValue>) -> Option<SecretSource> {
         let place = at.place();
         let source = match at.value {
             SecretValue::File(path) => SecretSource::File(self.folder.join(path)),
@@ -239,7 +238,7 @@ impl Check<'_, '_> {
             SecretSource::File(path) => match self.environment.read(path) {
                 Err(e) => {
                     let what = format!("{} cannot be read now: {e}", path.display());
-                    self.reader.warning(&place, what, "it is read at each token request: put it there by then");
+                    self.reader.warning(&place, what, "it is read at each use: put it there by then");
                 }
                 Ok(content) if content.iter().all(u8::is_ascii_whitespace) => {
                     self.reader.warning(&place, format!("{} is empty", path.display()), "write the secret into it");

@@ -99,6 +99,11 @@ impl Check<'_, '_> {
         {
             self.reader.warning(at, "the token goes out in clear text", "write https:// if the upstream speaks TLS");
         }
+        let place_of_proxy = table.egress_proxy.as_ref().map_or_else(|| place.place(), At::place);
+        let egress_proxy = self.egress(table.egress_proxy);
+        if let Some(to) = &upstream {
+            self.loopback_goes_directly(&place_of_proxy, &egress_proxy, to.scheme, &to.host.to_string());
+        }
         Some(Route {
             host: host?,
             path_prefix,
@@ -107,6 +112,7 @@ impl Check<'_, '_> {
             upstream,
             ca_file,
             server_name,
+            egress_proxy,
             connect_timeout: self.positive(table.connect_timeout.as_ref(), DEFAULT_CONNECT_TIMEOUT),
             response_timeout: self.positive(table.response_timeout.as_ref(), DEFAULT_RESPONSE_TIMEOUT),
             intercept: table.intercept.is_some_and(|at| at.value),

@@ -12,11 +12,12 @@ client_id = "client"
 client_secret = "canary-literal"
 params = { pin = "canary-param" }
 headers = { X-Key = "canary-header" }
-egress_proxy = "http://canary-user:canary-password@proxy:3128/?canary-proxy-query"
+egress_proxy = "http://canary-user:canary-password@proxy:3128"
 
 [[routes]]
 host = "api.example.com"
 profile = "p"
+egress_proxy = { url = "http://proxy:3129", username = "user", password = "canary-proxy-key" }
 "#;
 
 #[track_caller]
@@ -43,7 +44,12 @@ fn debug_of_a_configuration_shows_no_secret() {
     // The secrets themselves are there.
     let CredentialKind::OAuth2(oauth2) = &loaded.config.profiles["p"].kind;
     assert_eq!(oauth2.params, [("pin".to_owned(), "canary-param".to_owned())]);
-    assert_eq!(oauth2.egress_proxy.as_ref().unwrap().password(), Some("canary-password"));
+    let password = |proxy: &Egress| match &proxy.https.as_ref().unwrap().login.as_ref().unwrap().password {
+        SecretSource::Literal(secret) => secret.expose().to_owned(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(password(&oauth2.egress_proxy), "canary-password");
+    assert_eq!(password(&loaded.config.routes[0].egress_proxy), "canary-proxy-key");
     assert_eq!(oauth2.token_endpoint.query(), Some("key=canary-query"));
 }
 
@@ -63,6 +69,12 @@ allowed_hosts = ["user:canary-e@gateway"]
 
 [admin]
 address = "admin:canary-f@127.0.0.1:9090"
+
+[egress_proxy]
+url = "http://user:canary-10@proxy:3128/canary-11"
+username = "canary-12:"
+password = ["canary-13"]
+no_proxy = "https://user:canary-14@x, canary-15@y"
 
 [profiles.billing]
 token_endpoint = "http://user:canary-g@auth.example.com/?key=canary-h"

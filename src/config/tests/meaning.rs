@@ -3,7 +3,10 @@
 use http::header;
 
 use super::*;
-use crate::secret::Secret;
+use crate::{
+    egress::{Login, Proxy, no_proxy::NoProxy},
+    secret::Secret,
+};
 
 const EVERY_KEY: &str = r#"
 [[listeners]]
@@ -25,6 +28,12 @@ address = "localhost:9191"
 unmatched = "deny"
 connect = "deny"
 
+[egress_proxy]
+url = "http://Proxy.Corp.Example"
+username = "lanyard"
+password = { file = "secret" }
+no_proxy = ["localhost", ".corp.example, 10.0.0.0/8"]
+
 [profiles."billing.v2"]
 grant_type = "client_credentials"
 token_endpoint = "http://keycloak.auth.svc.cluster.local/token?realm=x"
@@ -39,7 +48,7 @@ params = { tenant = "acme", assertion = "x" }
 headers = { X-Tenant = "acme" }
 request_format = "json"
 timeout = "1500ms"
-egress_proxy = "http://user:password@proxy:3128"
+egress_proxy = { url = "http://proxy:3128", username = "user", password = { env = "SECRET" } }
 header = "X-Api-Key"
 prefix = ""
 existing = "reject"
@@ -61,6 +70,7 @@ methods = ["POST", "GET"]
 profile = "billing.v2"
 upstream = "https://10.0.0.7/base"
 server_name = "API.internal"
+egress_proxy = "none"
 connect_timeout = "3s"
 response_timeout = "2h"
 
@@ -129,7 +139,7 @@ fn a_minimal_profile_and_route_have_the_documented_defaults() {
         request_format: RequestFormat::Form,
         ca_file: None,
         timeout: seconds(10),
-        egress_proxy: None,
+        egress_proxy: Arc::default(),
     };
     let profile = Profile {
         name: "p".into(),
@@ -157,6 +167,7 @@ fn a_minimal_profile_and_route_have_the_documented_defaults() {
         upstream: None,
         ca_file: None,
         server_name: None,
+        egress_proxy: Arc::default(),
         connect_timeout: seconds(5),
         response_timeout: seconds(60),
         intercept: false,
@@ -210,7 +221,13 @@ fn every_key_is_read() {
         request_format: RequestFormat::Json,
         ca_file: None,
         timeout: Duration::from_millis(1500),
-        egress_proxy: Some(Url::parse("http://user:password@proxy:3128").unwrap()),
+        egress_proxy: Arc::new(Egress::all(
+            Proxy {
+                login: Some(Login { username: "user".to_owned(), password: SecretSource::Env("SECRET".to_owned()) }),
+                ..Proxy::parse("http://proxy:3128").unwrap()
+            },
+            NoProxy::default(),
+        )),
     };
     assert!(oauth2.headers.iter().all(|(_, value)| !value.is_sensitive()), "the comparison below ignores it");
     let profile = Profile {
@@ -248,12 +265,18 @@ fn every_key_is_read() {
         }),
         ca_file: None,
         server_name: Some(Host::parse("api.internal").unwrap()),
+        egress_proxy: Arc::default(),
         connect_timeout: seconds(3),
         response_timeout: seconds(7200),
         intercept: false,
         line: config.routes[0].line,
     };
     assert_eq!(config.routes[0], first);
+    let login = Login { username: "lanyard".to_owned(), password: SecretSource::File("/etc/lanyard/secret".into()) };
+    let proxy = Proxy { login: Some(login), ..Proxy::parse("http://proxy.corp.example:80").unwrap() };
+    let (no_proxy, _) = NoProxy::parse("localhost,corp.example,10.0.0.0/8");
+    assert_eq!(*config.egress_proxy, Egress::all(proxy, no_proxy));
+    assert_eq!(config.routes[1].egress_proxy, config.egress_proxy);
     assert_eq!(config.routes[1].profile, None);
     assert_eq!(config.routes[1].host, pattern("localhost"));
 

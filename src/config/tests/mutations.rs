@@ -6,7 +6,10 @@ const SHIPPED: &str = include_str!("../../../proxy.toml");
 
 fn shipped_machine() -> FakeEnvironment {
     let ca = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
-    machine().with_variable("BILLING_CLIENT_SECRET").with_file("/etc/lanyard/ca.pem", ca.cert.pem())
+    machine()
+        .with_variable("BILLING_CLIENT_SECRET")
+        .with_variable("EGRESS_PROXY_PASSWORD")
+        .with_file("/etc/lanyard/ca.pem", ca.cert.pem())
 }
 
 /// The lines that are a commented key or table, from 0.
@@ -69,6 +72,10 @@ fn the_shipped_file_is_good_with_any_one_comment_opened() {
             if lines[table].contains("[[listeners]]") {
                 open.extend([table + 1, table + 2]);
             }
+            // A proxy needs its URL, and a name its password.
+            if lines[table].contains("[egress_proxy]") {
+                open.extend(table + 1..=table + 3);
+            }
         }
         let text = uncommented(&open);
         assert_eq!(warnings(&text, &shipped_machine()), [], "{line}");
@@ -87,6 +94,11 @@ fn shipped_comments_name_the_defaults() {
         "headers",
         "ca_file",
         "egress_proxy",
+        "url",
+        "username",
+        "password",
+        "no_proxy",
+        "environment",
         "idle_after",
         "path_prefix",
         "methods",
@@ -98,7 +110,10 @@ fn shipped_comments_name_the_defaults() {
         "allow_browsers",
         "transparent",
     ];
-    let is_single = |number: &usize| lines[*number].starts_with("# [") && !lines[*number].contains("[[");
+    let is_single = |number: &usize| {
+        let line = lines[*number];
+        line.starts_with("# [") && !line.contains("[[") && !line.contains("[egress_proxy]")
+    };
     let single: Vec<usize> = commented().into_iter().filter(is_single).collect();
     for number in commented() {
         let key = lines[number].trim_start_matches("# ").split(" = ").next().unwrap_or_default();
@@ -131,7 +146,7 @@ fn an_unknown_key_is_found_in_every_table() {
         assert_eq!(problem.what, "unknown key");
         assert!(problem.hint.starts_with("the keys here are: "), "{problem}");
     }
-    assert_eq!(tables, 9);
+    assert_eq!(tables, 10);
 }
 
 #[test]

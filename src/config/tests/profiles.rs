@@ -76,12 +76,7 @@ fn keys_of_the_token_request() {
             ("timeout = \"0s\"", "timeout", "no time at all", "leave it out for 10s"),
             ("timeout = \"99999999999999999999s\"", "timeout", "99999", "a duration with its unit"),
             ("timeout = \"9000h\"", "timeout", "\"9000h\"", "at most a year"),
-            (
-                "egress_proxy = \"proxy:3128\"",
-                "egress_proxy",
-                "neither http nor https",
-                "http://proxy.example.com:3128",
-            ),
+            ("egress_proxy = \"proxy:3128\"", "egress_proxy", "not http://", "http://proxy.example.com:3128"),
             ("egress_proxy = \"https://proxy\"", "egress_proxy", "not http://", "write http://HOST:PORT"),
             ("egress_proxy = \"http://\"", "egress_proxy", "no URL", "http://proxy.example.com:3128"),
         ],
@@ -230,7 +225,7 @@ fn secrets_that_can_be_run_with_but_are_not_well() {
     environment.world_readable.insert("/run/open".into());
     for (secret, what, hint) in [
         ("\"literal\"", "a secret in the configuration itself", "keep the secret out of this file"),
-        ("{ file = \"missing\" }", "/etc/lanyard/missing cannot be read now", "it is read at each token request"),
+        ("{ file = \"missing\" }", "/etc/lanyard/missing cannot be read now", "it is read at each use"),
         ("{ file = \"empty\" }", "/etc/lanyard/empty is empty", "write the secret into it"),
         ("{ file = \"/run/open\" }", "everybody on this machine may read /run/open", "chmod 600"),
         ("{ env = \"NOT_SET\" }", "the environment variable NOT_SET is not set here", "where `lanyard run`"),

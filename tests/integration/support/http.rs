@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
@@ -95,8 +95,8 @@ pub fn verdict(answer: &str) -> (u16, &str) {
 }
 
 /// A client's connection, by hand.
-pub struct Wire {
-    pub stream: TcpStream,
+pub struct Wire<S = TcpStream> {
+    pub stream: S,
     ahead: Vec<u8>,
 }
 
@@ -104,6 +104,13 @@ impl Wire {
     pub async fn open(address: &str) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// A connection that is there.
+    pub fn over(stream: S) -> Self {
         Self { stream, ahead: Vec::new() }
     }
 

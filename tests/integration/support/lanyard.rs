@@ -150,6 +150,11 @@ impl Lanyard {
         line.trim().trim_end_matches(" kB").trim().parse().unwrap_or(0)
     }
 
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Stops the process and returns its exit code.
     pub async fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");

@@ -1,17 +1,23 @@
 //! The harness. Secrets and tokens in tests begin with [`CANARY`], and no output of lanyard may hold one.
 
 pub mod certs;
+pub mod forward_proxy;
 pub mod h2;
 pub mod http;
 pub mod idp;
 pub mod lanyard;
+pub mod tools;
+pub mod tunnel;
 pub mod upstream;
 
 pub use self::{
     certs::Authority,
+    forward_proxy::ForwardProxy,
     http::*,
     idp::Idp,
     lanyard::Lanyard,
+    tools::{repository, tools},
+    tunnel::{tls, tunnel},
     upstream::{ByHand, Upstream, read_head},
 };
 
