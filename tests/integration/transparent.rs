@@ -53,17 +53,12 @@ async fn namespaces() -> Result<(&'static str, Vec<&'static str>), String> {
     let mapped = [&["--user", "--map-root-user"], &own[..]].concat();
     let mut reason = String::new();
     for (how, unshare) in [("user", own), ("address", mapped)] {
-        // Root in a container may have too few capabilities for some of it.
-        let tried = Command::new("unshare")
-            .args(&unshare)
-            .args(["sh", "-c", "ip link set lo up 2>/dev/null || ifconfig lo up"])
-            .stdin(Stdio::null())
-            .output();
-        match tried.await {
-            Ok(output) if output.status.success() => return Ok((how, unshare)),
-            Ok(output) => reason = String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            Err(error) => reason = error.to_string(),
+        let tried = Command::new("unshare").args(&unshare).arg("true").stdin(Stdio::null()).output();
+        let output = tried.await.expect("unshare, of util-linux");
+        if output.status.success() {
+            return Ok((how, unshare));
         }
+        reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     }
     Err(reason)
 }
@@ -239,8 +234,8 @@ impl Scene {
         assert_eq!(wire.closed().await, "EHLO\r\n");
         // The client speaks first, and it is no protocol that is known here.
         let mut wire = connect("10.99.0.3:443").await;
-        wire.send("*1\r\n$4\r\nPING\r\n").await;
-        assert_eq!(wire.closed().await, "220 ready\r\n*1\r\n$4");
+        wire.send("PING\r\n").await;
+        assert_eq!(wire.closed().await, "220 ready\r\nPING\r\n");
         assert_eq!(self.greeter.connections(), 2);
         eventually("counted", async || self.bypassed().await == 4.0).await;
     }
