@@ -109,6 +109,7 @@ fn shipped_comments_name_the_defaults() {
         "allowed_hosts",
         "allow_browsers",
         "transparent",
+        "directory",
     ];
     let is_single = |number: &usize| {
         let line = lines[*number];
@@ -146,7 +147,7 @@ fn an_unknown_key_is_found_in_every_table() {
         assert_eq!(problem.what, "unknown key");
         assert!(problem.hint.starts_with("the keys here are: "), "{problem}");
     }
-    assert_eq!(tables, 10);
+    assert_eq!(tables, 11);
 }
 
 #[test]
