@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
@@ -157,10 +158,15 @@ fn interception(config: &Config, previous: Option<&Snapshot>) -> Result<Option<A
         Files::at(config.ca.directory.as_deref())?.load_or_create(&hosts)?
     };
     authority.covers(&hosts)?;
-    match running.filter(|leaves| leaves.authority().pem() == authority.pem()) {
-        Some(running) => Ok(Some(Arc::clone(running))),
-        None => Ok(Some(Arc::new(Leaves::new(authority)?))),
+    if let Some(running) = running.filter(|leaves| leaves.authority().pem() == authority.pem()) {
+        return Ok(Some(Arc::clone(running)));
     }
+    let days = authority.expires().duration_since(SystemTime::now()).map_or(0, |left| left.as_secs() / 86_400);
+    if days < CA_RENEWAL_DAYS {
+        let hint = "make another (lanyard ca create --force), and have clients trust it";
+        tracing::warn!(days, hint, "the CA of lanyard expires soon");
+    }
+    Ok(Some(Arc::new(Leaves::new(authority)?)))
 }
 
 /// The credential that a profile's definition describes.
@@ -231,6 +237,9 @@ fn group_key(route: &config::Route) -> u64 {
     route.ca_file.as_ref().map(|bundle| &bundle.certificates).hash(&mut hasher);
     hasher.finish()
 }
+
+/// When an operator is reminded of a CA's end.
+const CA_RENEWAL_DAYS: u64 = 30;
 
 #[cfg(test)]
 mod tests {

@@ -22,7 +22,7 @@ use pingora::{
 use tokio::{task::JoinSet, time::timeout};
 
 use self::session::StreamSession;
-use super::{Front, count_refusal, stream::ClientStream};
+use super::{Front, count_refusal, draining, stream::ClientStream};
 use crate::{
     config::Limits,
     proxy::{
@@ -49,7 +49,7 @@ pub(super) async fn serve(front: &Arc<Front>, client: ClientStream, mut shutdown
         let accepted = tokio::select! {
             accepted = HttpSession::from_h2_conn(&mut connection, digest) => accepted,
             Some(_) = streams.join_next() => continue,
-            _ = shutdown.wait_for(|stop| *stop), if !leaving => {
+            () = draining(&mut shutdown), if !leaving => {
                 connection.graceful_shutdown();
                 leaving = true;
                 continue;

@@ -232,13 +232,10 @@ impl Slot {
             Join::Settled => return shared.settled(),
         };
         let asked = shared.clock.now();
-        let ended = tokio::time::timeout(shared.policy.token_wait, rounds.wait_for(|r| r.finished >= round)).await;
+        let ended = shared.end_of(&mut rounds, round).await;
         let waited = shared.clock.now() - asked;
         shared.metrics.token_wait.observe(waited.as_secs_f64());
-        match ended {
-            Ok(_) => shared.settled(),
-            Err(_) => Err(Unavailable::StillWaiting { waited }),
-        }
+        if ended { shared.settled() } else { Err(Unavailable::StillWaiting { waited }) }
     }
 
     /// An upstream rejected the token with this serial: a newer one, if there is one or if one fetch brings it.
@@ -247,8 +244,8 @@ impl Slot {
         let shared = &self.shared;
         let mut rounds = shared.rounds.subscribe();
         if let Join::Wait(round) = shared.join_rejected(serial, request_id) {
-            // A timeout or a closed channel leaves us with what there is.
-            drop(tokio::time::timeout(shared.policy.token_wait, rounds.wait_for(|r| r.finished >= round)).await);
+            // Whether it ended in time or not, we take what there is.
+            shared.end_of(&mut rounds, round).await;
         }
         let newer = shared.settled().ok()?;
         (newer.serial > serial).then_some(newer)
@@ -374,6 +371,12 @@ impl Shared {
         });
         self.wake.notify_one();
         joined
+    }
+
+    /// Waits for the end of a round, at most `token_wait`. What `wait_for` gives is a lock on the rounds: it must not
+    /// outlive this function, for who has it and asks for the rounds again waits for a writer that waits for it.
+    async fn end_of(&self, rounds: &mut watch::Receiver<Rounds>, round: u64) -> bool {
+        tokio::time::timeout(self.policy.token_wait, rounds.wait_for(|r| r.finished >= round)).await.is_ok()
     }
 
     fn want(&self, wanted: Wanted) {

@@ -375,3 +375,23 @@ async fn the_last_handle_ends_the_task_and_its_fetch() {
     pass(0.2).await;
     assert_eq!(Arc::strong_count(&provider), 1);
 }
+
+/// With real threads: those who wait for a round, those who come while it ends, and the task that ends it.
+#[test]
+fn waiters_on_many_threads_never_lock_each_other_out() {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(8).enable_all().build().unwrap();
+        runtime.block_on(async {
+            for _ in 0..300 {
+                let (provider, slot) = start(|_| {});
+                provider.always(1, Err(FetchErrorKind::Unreachable));
+                let failures = futures::future::join_all(spawn_gets(&slot, 40)).await;
+                assert!(failures.into_iter().all(|failure| failure.unwrap().0.is_err()));
+                assert_eq!(provider.calls(), 1);
+            }
+        });
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(Duration::from_secs(60)).expect("a deadlock");
+}

@@ -352,3 +352,23 @@ async fn an_ephemeral_ca_is_in_no_file() {
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
     lanyard.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_is_replaced_is_used_without_a_restart_and_drops_nothing() {
+    let scene = Scene::new("").await;
+    let old = scene.ca();
+    let mut open = Wire::over(scene.https("api.test:443", &[]).await);
+    let files = ::lanyard::ca::Files::at(Some(&scene.lanyard.folder.path().join("ca"))).unwrap();
+    files.create(&[], true).unwrap();
+    eventually("the new CA signs", async || {
+        let stream = tunnel(scene.lanyard.address(), "api.test:443").await;
+        tls(stream, &scene.ca(), "api.test", &[]).await.is_ok()
+    })
+    .await;
+    let stream = tunnel(scene.lanyard.address(), "api.test:443").await;
+    tls(stream, &old, "api.test", &[]).await.unwrap_err();
+    open.send("GET /open HTTP/1.1\r\nHost: api.test\r\n\r\n").await;
+    assert_eq!(status_of(&open.answer().await), 200);
+    assert_eq!(scene.idp.calls(), 1);
+    scene.lanyard.finish().await;
+}
