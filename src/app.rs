@@ -11,12 +11,12 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 use crate::{
     admin::Admin,
     clock::Clock,
-    config::Config,
+    config::{Config, ListenerMode},
     dns::Resolver,
     egress::connect::Dialer,
     listen::{Bound, Front, Open},
     metrics::Metrics,
-    proxy::{Injector, Via, refusal::Code},
+    proxy::{Injector, Via, dialled::Dialled, refusal::Code},
     reload::Reloader,
     snapshot::{Current, Parts, Snapshot, trusted},
     telemetry::LevelHandle,
@@ -95,11 +95,14 @@ impl App {
         metrics.config_generation(snapshot.generation);
         let current = Current::new(snapshot);
 
+        let dialled = Dialled::default();
+        let redirected = current.load().config.listeners.iter().any(|l| l.mode == ListenerMode::Transparent);
         let injector = Injector {
             current: current.clone(),
             dialer: dialer.clone(),
             metrics: metrics.clone(),
             roots: (!tls::system_roots_are_plain()).then(|| trusted(None)),
+            dialled: redirected.then(|| dialled.clone()),
             via: Via::new(),
         };
         let front = Front {
@@ -107,6 +110,7 @@ impl App {
             current: current.clone(),
             dialer,
             metrics: metrics.clone(),
+            dialled,
             open: Open::default(),
         };
         let reloader = Arc::new(Reloader::new(settings.path, current.clone(), parts, settings.log_level));

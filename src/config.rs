@@ -70,6 +70,8 @@ pub enum ListenerMode {
     Forward,
     /// A base URL points at it: all that arrives goes to this upstream.
     Reverse(Upstream),
+    /// `transparent`: the kernel redirects connections to it (Linux), and tells where they were meant to go.
+    Transparent,
 }
 
 /// `HOST:PORT` or `unix:PATH`.
@@ -97,7 +99,7 @@ pub struct Admin {
     pub address: SocketAddr,
 }
 
-/// `[forward]`: what a forward listener does with what no route is for.
+/// `[forward]`: what a forward or transparent listener does with what no route is for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forward {
     /// Requests that no route matches (default: pass).
@@ -507,6 +509,8 @@ pub trait Environment {
     fn has_variable(&self, name: &str) -> bool {
         self.variable(name).is_some_and(|value| !value.is_empty())
     }
+    /// Whether the kernel redirects connections and tells where they were meant to go, as Linux does.
+    fn redirects(&self) -> bool;
 }
 
 /// The real one.
@@ -529,6 +533,10 @@ impl Environment for System {
 
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
+    }
+
+    fn redirects(&self) -> bool {
+        cfg!(target_os = "linux")
     }
 }
 

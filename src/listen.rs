@@ -1,13 +1,16 @@
 //! The connection side: whose bytes are these, and who gets them?
 //!
 //! A connection is accepted, its request heads are read whole (`head`), and each goes to the request side (`proxy`) or,
-//! if it is a CONNECT, to `connect`. Nothing of HTTP semantics is decided here, nothing of sockets there.
+//! if it is a CONNECT, to `connect`. What the kernel redirected is looked at by `transparent` first. Nothing of HTTP semantics is decided here, nothing of sockets there.
 
 mod connect;
 mod h2;
 mod head;
 mod intercept;
+mod sniff;
 mod stream;
+mod transparent;
+mod tunnel;
 
 use std::{
     io,
@@ -39,6 +42,7 @@ use crate::{
     proxy::{
         Injector,
         context::{Connection, Due},
+        dialled::Dialled,
         refusal::{Code, Refusal},
         target::{Listening, Role},
     },
@@ -55,6 +59,8 @@ pub struct Front {
     pub dialer: Dialer,
     /// Counts.
     pub metrics: Metrics,
+    /// What this process has just connected to.
+    pub dialled: Dialled,
     /// The connections that are open.
     pub open: Open,
 }
@@ -179,7 +185,10 @@ impl Bound {
                     tokio::spawn(async move {
                         match guard {
                             Some(guard) => {
-                                serve_connection(&front, client, shutdown).await;
+                                match *client.facts().listening.role {
+                                    Role::Transparent => transparent::serve(&front, client, shutdown).await,
+                                    _ => serve_connection(&front, client, shutdown).await,
+                                }
                                 drop(guard);
                             }
                             None => overloaded(&front, client, &limits).await,
@@ -200,18 +209,22 @@ impl Bound {
     }
 
     async fn accept(&self) -> io::Result<(Socket, Connection)> {
+        let mut original = None;
         let (socket, peer, local) = match &self.socket {
             ListenSocket::Tcp(listener) => {
                 let (stream, peer): (TcpStream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 let local = stream.local_addr()?;
+                if *self.role == Role::Transparent {
+                    original = transparent::original_destination(&stream, local);
+                }
                 (Socket::Tcp(stream), Some(peer), Some(local))
             }
             ListenSocket::Unix(listener) => (Socket::Unix(listener.accept().await?.0), None, None),
         };
         let facts = Connection {
             listener: Arc::clone(&self.name),
-            listening: Listening { role: Arc::clone(&self.role), local },
+            listening: Listening { role: Arc::clone(&self.role), local, original },
             allow_browsers: self.definition.allow_browsers,
             peer,
             answer_due: Due::default(),

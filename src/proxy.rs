@@ -6,6 +6,7 @@
 
 mod access_log;
 pub mod context;
+pub mod dialled;
 mod failure;
 pub mod headers;
 pub mod peer;
@@ -31,6 +32,7 @@ use pingora::{
 
 use self::{
     context::{Carried, Connection, Context},
+    dialled::{Dialled, Noted},
     peer::Destination,
     refusal::{Code, Refusal},
     target::{Named, NamedBy, Target},
@@ -55,6 +57,8 @@ pub struct Injector {
     pub metrics: Metrics,
     /// The roots of upstreams, where pingora could not load the system's.
     pub roots: Option<Arc<[WrappedX509]>>,
+    /// Where the connections that are opened are remembered; `None` where nothing can be redirected back to us.
+    pub dialled: Option<Dialled>,
     /// Our entry in `Via`, by which a loop through others is known too.
     pub via: Via,
 }
@@ -130,8 +134,14 @@ impl ProxyHttp for Injector {
         let (Some(destination), Some(address)) = (&context.destination, address) else {
             return Err(Error::new(ErrorType::ConnectNoRoute));
         };
-        let speaks = peer::Speaks::of(session.req_header(), session.is_upgrade_req());
-        Ok(Box::new(peer::peer(destination, address, context.route.as_ref(), self.roots.as_ref(), speaks)))
+        let speaks = peer::Speaks::of(session.req_header(), session.is_upgrade_req(), destination);
+        let mut peer = peer::peer(destination, address, context.route.as_ref(), self.roots.as_ref(), speaks);
+        if let (Some(dialled), Some(limit), None) =
+            (&self.dialled, peer.options.connection_timeout, &peer.options.custom_l4)
+        {
+            peer.options.custom_l4 = Some(Arc::new(Noted { dialled: dialled.clone(), limit }));
+        }
+        Ok(Box::new(peer))
     }
 
     async fn upstream_request_filter(
@@ -143,7 +153,9 @@ impl ProxyHttp for Injector {
         let Some(destination) = &context.destination else { return Err(Error::new(ErrorType::InternalError)) };
         head.set_raw_path(destination.path_and_query.as_bytes())?;
         headers::restore_trailers(head, session.req_header())?;
-        headers::rewrite(head, &destination.authority(), &self.via.value, &context.credential)?;
+        let asked = named(session.req_header()).host.filter(|_| destination.fixed.is_some());
+        let authority = asked.map_or_else(|| destination.authority().into_bytes(), <[u8]>::to_vec);
+        headers::rewrite(head, &authority, &self.via.value, &context.credential)?;
         context.upstream_status = None;
         context.sends += 1;
         context.expect_answer();
@@ -343,8 +355,12 @@ impl Injector {
             .iter()
             .any(|via| via.to_str().is_ok_and(|text| text.contains(&self.via.pseudonym)));
         if own_via {
-            let hint =
-                "the upstream sends requests back to lanyard: look at its proxy settings, and at `upstream` here";
+            let hint = match connection.listening.original {
+                None => {
+                    "the upstream sends requests back to lanyard: look at its proxy settings, and at `upstream` here"
+                }
+                Some(_) => dialled::EXCLUDE,
+            };
             return Err(Refusal::new(Code::LoopDetected, "the request went through this lanyard before", hint));
         }
         let foreign = !connection.allow_browsers && headers::is_foreign(&head.headers, target.host.as_str());

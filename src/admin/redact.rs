@@ -51,7 +51,11 @@ pub(super) fn config(config: &Config) -> Value {
 fn listener(listener: &Listener) -> Value {
     json!({
         "address": listener.address.to_string(),
-        "upstream": match &listener.mode { ListenerMode::Forward => None, ListenerMode::Reverse(to) => Some(upstream(to)) },
+        "transparent": listener.mode == ListenerMode::Transparent,
+        "upstream": match &listener.mode {
+            ListenerMode::Reverse(to) => Some(upstream(to)),
+            ListenerMode::Forward | ListenerMode::Transparent => None,
+        },
         "allowed_hosts": listener.allowed_hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "allow_browsers": listener.allow_browsers,
     })

@@ -186,12 +186,15 @@ fn listening(config: &Config, url: &str) -> (Listening, String) {
     });
     match reverse {
         Some(listener) => {
-            let listening = Listening { role: Arc::new(Role::from(listener)), local: None };
+            let listening = Listening { role: Arc::new(Role::from(listener)), local: None, original: None };
             (listening, format!("{} (reverse)", listener.address))
         }
         None => {
-            let listening = Listening { role: Arc::new(Role::Forward), local: None };
-            (listening, "forward".to_owned())
+            let listening = Listening { role: Arc::new(Role::Forward), local: None, original: None };
+            // What is redirected takes the same routes; without one it goes to the address that it was meant for.
+            let has = |mode| config.listeners.iter().any(|listener| listener.mode == mode);
+            let transparent = !has(ListenerMode::Forward) && has(ListenerMode::Transparent);
+            (listening, if transparent { "transparent" } else { "forward" }.to_owned())
         }
     }
 }

@@ -53,6 +53,7 @@ table! {
         pub upstream: String,
         pub allowed_hosts: Vec<String>,
         pub allow_browsers: bool,
+        pub transparent: bool,
     }
 }
 

@@ -125,11 +125,18 @@ impl Check<'_, '_> {
                 }
             };
             let reverse = table.upstream.is_some() || self.reader.is_wrong(&place.key, "upstream");
+            let transparent = table.transparent.as_ref().filter(|at| at.value);
+            if let Some(at) = transparent {
+                self.transparent(at, address.as_ref(), reverse);
+            }
             let mode = match &table.upstream {
                 Some(at) => self.upstream(at).map(ListenerMode::Reverse),
+                None if transparent.is_some() => Some(ListenerMode::Transparent),
                 None => (!reverse).then_some(ListenerMode::Forward),
             };
-            let allowed_hosts = table.allowed_hosts.map(|at| self.allowed_hosts(&at, reverse)).unwrap_or_default();
+            let kind = if transparent.is_some() { "transparent" } else { "forward" };
+            let allowed_hosts =
+                table.allowed_hosts.map(|at| self.allowed_hosts(&at, reverse, kind)).unwrap_or_default();
             let Some(address) = address else { continue };
             let taken = |other: &ListenAddress| same_socket(other, &address.value);
             if admin.iter().any(|admin| taken(&admin.value))
@@ -138,10 +145,12 @@ impl Check<'_, '_> {
                 self.reader.error(&address, format!("{} is listened on twice", address.value), twice);
             }
             let public = matches!(address.value, ListenAddress::Tcp(tcp) if !tcp.ip().is_loopback());
-            if mode == Some(ListenerMode::Forward) && public && !unmatched_written {
+            if matches!(mode, Some(ListenerMode::Forward | ListenerMode::Transparent)) && public && !unmatched_written {
                 self.reader.error(
                     &address,
-                    "a forward listener that other machines can reach does not say what it does with other hosts",
+                    format!(
+                        "a {kind} listener that other machines can reach does not say what it does with other hosts"
+                    ),
                     "write [forward] unmatched = \"deny\" (only what has a route), or \"pass\" (an open proxy)",
                 );
             }
@@ -153,10 +162,26 @@ impl Check<'_, '_> {
         listeners
     }
 
-    fn allowed_hosts(&mut self, at: &At<Vec<String>>, reverse: bool) -> Vec<HostPattern> {
+    /// What a transparent listener cannot be at the same time.
+    fn transparent(&mut self, at: &At<bool>, address: Option<&At<ListenAddress>>, reverse: bool) {
+        if !self.environment.redirects() {
+            let hint = "remove it: a forward or reverse listener works on every system";
+            self.reader.error(at, "`transparent` on a system that is not Linux: only its kernel redirects so", hint);
+        }
+        if reverse {
+            let hint = "remove one of them: a redirected connection goes where it was meant to, or where a route says";
+            self.reader.error(at, "`transparent` and `upstream` on the same listener", hint);
+        }
+        if let Some(unix) = address.filter(|address| matches!(address.value, ListenAddress::Unix(_))) {
+            let hint = "write the TCP address that the redirect names: \"127.0.0.1:15001\"";
+            self.reader.error(unix, "a transparent listener on a Unix socket: only TCP is redirected", hint);
+        }
+    }
+
+    fn allowed_hosts(&mut self, at: &At<Vec<String>>, reverse: bool, kind: &str) -> Vec<HostPattern> {
         if !reverse {
             let hint = "it is for reverse listeners: remove it";
-            self.reader.error(at, "`allowed_hosts` on a forward listener", hint);
+            self.reader.error(at, format!("`allowed_hosts` on a {kind} listener"), hint);
         }
         let mut patterns = Vec::new();
         for host in &at.value {

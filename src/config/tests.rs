@@ -21,6 +21,7 @@ struct FakeEnvironment {
     files: BTreeMap<PathBuf, Vec<u8>>,
     world_readable: BTreeSet<PathBuf>,
     variables: BTreeMap<String, String>,
+    not_linux: bool,
 }
 
 impl FakeEnvironment {
@@ -50,6 +51,10 @@ impl Environment for FakeEnvironment {
 
     fn variable(&self, name: &str) -> Option<String> {
         self.variables.get(name).cloned()
+    }
+
+    fn redirects(&self) -> bool {
+        !self.not_linux
     }
 }
 

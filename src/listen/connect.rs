@@ -3,19 +3,18 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use pingora::server::ShutdownWatch;
-use tokio::{
-    io::{AsyncWriteExt, copy_bidirectional_with_sizes},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use super::{Front, intercept, stream::ClientStream};
+use super::{
+    Front, intercept,
+    stream::ClientStream,
+    tunnel::{Passage, dial},
+};
 use crate::{
     ca::Leaves,
     config::{ConnectPolicy, Scheme, Unmatched},
     dns::Names,
     egress::{self, Proxy, connect::Why},
-    metrics::Outcome,
     proxy::{
         peer::{DEFAULT_CONNECT_TIMEOUT, Destination, addresses},
         refusal::{Code, Refusal},
@@ -28,27 +27,20 @@ use crate::{
 
 /// Serves one CONNECT to its end.
 pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, authority: &str, shutdown: ShutdownWatch) {
-    let request_id = crate::telemetry::new_id();
-    let started = Instant::now();
     let snapshot = front.current.load();
-    let facts = Arc::clone(client.facts());
-    let opened = open(front, &snapshot, &client, authority).await;
-    let mut passed_by = false;
-    let (outcome, status, bytes, refusal) = match opened {
+    let passage = Passage::new(client.facts(), &snapshot, Some("CONNECT"), Some(authority.to_owned()));
+    match open(front, &snapshot, &client, authority).await {
         Err(refusal) => {
-            front.metrics.refused(refusal.code.as_str());
-            let outcome = if refusal.code.is_of_upstream() { Outcome::UpstreamError } else { Outcome::Refused };
-            client.farewell(&refusal.to_http1(&request_id)).await;
-            (outcome, refusal.code.status().as_u16(), (0, 0), Some(refusal))
+            client.farewell(&refusal.to_http1(&passage.request_id)).await;
+            passage.refused(front, &refusal, Some(refusal.code.status().as_u16()));
         }
         Ok(Way::Intercept { leaves, host, port }) => {
             if establish(&mut client).await.is_ok() {
-                tracing::debug!(request_id, target = authority, "CONNECT is intercepted");
+                tracing::debug!(request_id = passage.request_id, target = authority, "CONNECT is intercepted");
                 intercept::serve(front, client, &leaves, &host, port, shutdown).await;
             }
-            return;
         }
-        Ok(Way::Tunnel { mut upstream, host, port, has_route }) => {
+        Ok(Way::Tunnel { upstream, host, port, has_route }) => {
             if establish(&mut client).await.is_err() {
                 return;
             }
@@ -56,36 +48,8 @@ pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, authorit
                 drop(upstream);
                 return intercept::serve_clear(front, client, &host, port, shutdown).await;
             }
-            passed_by = has_route;
-            front.metrics.tunnels().inc();
-            let bytes = match tunnel(&mut client, &mut upstream).await {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    tracing::debug!(request_id, %error, "tunnel ended");
-                    (0, 0)
-                }
-            };
-            (Outcome::Bypassed, 200, bytes, None)
+            passage.carry(front, client, upstream, has_route).await;
         }
-    };
-    snapshot.bare_metrics.request(outcome, started.elapsed().as_secs_f64());
-    if snapshot.config.log.access {
-        tracing::info!(
-            request_id,
-            listener = &*facts.listener,
-            client = facts.peer.map(tracing::field::display),
-            method = "CONNECT",
-            target = authority,
-            outcome = outcome.as_str(),
-            status,
-            bytes_sent = bytes.0,
-            bytes_received = bytes.1,
-            duration_ms = crate::telemetry::millis(started.elapsed()),
-            code = refusal.as_ref().map(|r| r.code.as_str()),
-            detail = refusal.as_ref().map(|r| &*r.detail),
-            hint = refusal.as_ref().map(|r| &*r.hint).or_else(|| passed_by.then_some(NOT_INTERCEPTED)),
-            "request"
-        );
     }
 }
 
@@ -104,6 +68,11 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
         Role::Reverse { upstream, .. } => {
             let detail = format!("this listener stands for {} and is no proxy", upstream.host);
             return Err(Refusal::new(Code::ConnectDenied, detail, "point the proxy setting at a forward listener"));
+        }
+        Role::Transparent => {
+            let detail = "CONNECT in a redirected connection: it was meant for another proxy";
+            let hint = "leave that proxy's port out of the redirect, or point the proxy setting at a forward listener";
+            return Err(Refusal::new(Code::ConnectDenied, detail, hint));
         }
         Role::Tunnel { host, port, .. } => {
             let detail = format!("CONNECT inside the CONNECT to {host}:{port}, which is intercepted");
@@ -139,10 +108,11 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
         named_literally: false,
         names: Names::System,
         through,
+        fixed: None,
     };
     let candidates = addresses(&destination, &front.dialer, DEFAULT_CONNECT_TIMEOUT).await?;
     let upstream = match &destination.through {
-        None => dial(candidates, &destination.authority()).await?,
+        None => dial(candidates, &destination.authority(), &front.dialled).await?,
         Some(proxy) => dial_through(proxy, candidates, &destination.name()).await?,
     };
     Ok(Way::Tunnel { upstream, host: destination.host, port, has_route: known })
@@ -201,35 +171,6 @@ async fn dial_through(proxy: &Proxy, candidates: Vec<SocketAddr>, target: &str) 
     opened.map_err(|why| tunnel::refusal(&why.told(proxy, target)))
 }
 
-/// Connects to the first address that lets us, the first to try last.
-async fn dial(mut candidates: Vec<SocketAddr>, authority: &str) -> Result<TcpStream, Refusal> {
-    let mut last = Refusal::new(Code::UpstreamUnresolved, format!("{authority} has no address"), "check the name");
-    while let Some(address) = candidates.pop() {
-        last = match tokio::time::timeout(DEFAULT_CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY not set");
-                }
-                return Ok(stream);
-            }
-            Ok(Err(error)) => {
-                let detail = format!("no connection to {authority}: {error}");
-                Refusal::new(Code::UpstreamUnreachable, detail, "check that it is up")
-            }
-            Err(_) => {
-                let detail = format!("no connection to {authority} within {DEFAULT_CONNECT_TIMEOUT:?}");
-                Refusal::new(Code::UpstreamTimeout, detail, "check that it is up and that a firewall lets us through")
-            }
-        };
-    }
-    Err(last)
-}
-
-/// Copies both ways until both ends are done; no timeout cuts a tunnel that is alive.
-async fn tunnel(client: &mut ClientStream, upstream: &mut TcpStream) -> std::io::Result<(u64, u64)> {
-    copy_bidirectional_with_sizes(client, upstream, TUNNEL_BUFFER, TUNNEL_BUFFER).await
-}
-
 /// Answers the CONNECT: what comes next is not ours to read as a request of the same connection.
 async fn establish(client: &mut ClientStream) -> std::io::Result<()> {
     client.write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n").await?;
@@ -243,11 +184,6 @@ fn bad(why: &str) -> Refusal {
 /// How the requests begin that are looked for in a tunnel.
 const METHODS: [&str; 10] =
     ["GET ", "HEAD ", "POST ", "PUT ", "PATCH ", "DELETE ", "OPTIONS ", "TRACE ", "CONNECT ", "PRI * HTTP/2.0\r\n"];
-/// Why a request that has a route carries no token.
-const NOT_INTERCEPTED: &str = "a route is for this host, but nothing can be injected into TLS that passes by: set \
-                               intercept = true on the route, or have the client use http:// or a reverse listener";
-/// Each way, bytes.
-const TUNNEL_BUFFER: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {

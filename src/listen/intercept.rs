@@ -1,4 +1,5 @@
-//! An intercepted CONNECT: lanyard answers in the host's place, and what is inside is served as any other request.
+//! An intercepted CONNECT, or redirected TLS: lanyard answers in the host's place, and what is inside is served as any
+//! other request.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ use crate::{
     route::pattern::Host,
 };
 
-/// Serves what comes after the answer to a CONNECT: TLS with a certificate of ours, or plain HTTP.
+/// Serves what comes after the answer to a CONNECT, or came by a redirect: TLS with a certificate of ours, or plain HTTP.
 pub(super) async fn serve(
     front: &Arc<Front>,
     mut client: ClientStream,
@@ -43,7 +44,7 @@ pub(super) async fn serve(
         Ok(settings) => settings,
         Err(error) => {
             front.metrics.interception(Interception::Failed);
-            return tracing::error!(%host, %error, "a CONNECT cannot be intercepted");
+            return tracing::error!(%host, %error, "a connection cannot be intercepted");
         }
     };
     let accepted = tokio::select! {
@@ -70,7 +71,7 @@ pub(super) async fn serve(
                 %host,
                 %error,
                 hint = "a client that leaves without a word may not trust the CA of lanyard: `lanyard ca install-hint`",
-                "TLS with a client failed in an intercepted CONNECT"
+                "TLS with a client failed in an intercepted connection"
             );
         }
     }
@@ -101,7 +102,7 @@ pub(super) async fn serve_clear(
 /// The facts of a connection inside another.
 fn inside(outer: &Connection, role: Role) -> Arc<Connection> {
     let mut facts = outer.for_stream();
-    facts.listening = Listening { role: Arc::new(role), local: outer.listening.local };
+    facts.listening = Listening { role: Arc::new(role), ..outer.listening };
     Arc::new(facts)
 }
 

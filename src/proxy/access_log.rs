@@ -22,6 +22,11 @@ pub(super) fn write(context: &Context, method: &str, status: u16, error: Option<
         client = context.connection.as_ref().and_then(|c| c.peer).map(tracing::field::display),
         method,
         target = context.target.as_ref().map(|t| tracing::field::display(t.authority())),
+        original = context
+            .connection
+            .as_ref()
+            .and_then(|connection| connection.listening.original)
+            .map(tracing::field::display),
         path = context.target.as_ref().map(super::target::Target::path),
         upstream = context.destination.as_ref().map(|d| tracing::field::display(d.name())),
         egress_proxy = context.destination.as_ref().and_then(|d| d.through.as_ref()).map(|proxy| proxy.name()),

@@ -22,7 +22,7 @@ pub fn restore_trailers(head: &mut RequestHeader, asked: &RequestHeader) -> Resu
 ///
 /// # Errors
 /// None in practice: every name and value is legal.
-pub fn rewrite(head: &mut RequestHeader, authority: &str, via: &HeaderValue, carried: &Carried) -> Result<()> {
+pub fn rewrite(head: &mut RequestHeader, authority: &[u8], via: &HeaderValue, carried: &Carried) -> Result<()> {
     strip_hop_by_hop(head);
     match carried {
         Carried::Nothing(_) => {}
@@ -143,7 +143,7 @@ mod tests {
 
     fn rewritten(fields: &[(&'static str, &str)], carried: &Carried) -> Vec<String> {
         let mut head = head(fields);
-        rewrite(&mut head, "api.example.com", &HeaderValue::from_static("1.1 lanyard"), carried).unwrap();
+        rewrite(&mut head, b"api.example.com", &HeaderValue::from_static("1.1 lanyard"), carried).unwrap();
         let mut lines: Vec<String> =
             head.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort();

@@ -41,6 +41,8 @@ pub struct Destination {
     pub names: Names,
     /// The egress proxy on the way there, which then looks up the name.
     pub through: Option<Arc<Proxy>>,
+    /// The address that a redirected connection was meant to go to: no name is looked up, and `Host` stays as it came.
+    pub fixed: Option<SocketAddr>,
 }
 
 impl Destination {
@@ -66,8 +68,13 @@ impl Destination {
         let by_hosts_file = target.named_by == NamedBy::Host && route.is_none_or(|route| route.upstream.is_none());
         let names = if by_hosts_file { Names::PastHosts } else { Names::System };
         let egress = route.map_or(egress, |route| &route.egress_proxy);
-        let through = egress.through(scheme, host.as_str()).cloned();
-        Self { scheme, host, port, path_and_query, named_literally, names, through }
+        // A Host that lies leads nobody to another address, and nothing of ours goes with it.
+        let fixed = match (route, target.named_by) {
+            (None, NamedBy::Redirected(original)) => Some(original),
+            _ => None,
+        };
+        let through = egress.through(scheme, host.as_str()).filter(|_| fixed.is_none()).cloned();
+        Self { scheme, host, port, path_and_query, named_literally, names, through, fixed }
     }
 
     /// `host:port`, for people.
@@ -113,6 +120,9 @@ pub async fn addresses(
     dialer: &Dialer,
     limit: Duration,
 ) -> Result<Vec<SocketAddr>, Refusal> {
+    if let Some(fixed) = destination.fixed {
+        return vetted(fixed, &dialer.own).map(|()| vec![fixed]);
+    }
     if let Some(proxy) = &destination.through {
         return addresses_of_proxy(destination, proxy, dialer, limit).await;
     }
@@ -180,6 +190,23 @@ fn ourselves(destination: &Destination, mine: SocketAddr) -> Refusal {
     Refusal::new(Code::LoopDetected, detail, hint)
 }
 
+/// Vets the address that a redirected connection was meant to go to.
+///
+/// # Errors
+/// It is never dialled, or our own.
+pub fn vetted(original: SocketAddr, own: &[SocketAddr]) -> Result<(), Refusal> {
+    if let Some(kind) = dns::forbidden(original.ip()) {
+        let detail = format!("{original} is a {kind} address: lanyard does not connect there");
+        return Err(Refusal::new(Code::RouteDenied, detail, "if it is meant, leave it out of the redirect"));
+    }
+    if dns::is_own(original, own) {
+        let detail = format!("a connection to lanyard itself ({original}) was redirected");
+        let hint = "leave loopback and lanyard's own ports out of the redirect";
+        return Err(Refusal::new(Code::LoopDetected, detail, hint));
+    }
+    Ok(())
+}
+
 /// Which versions of HTTP a request can go out in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speaks {
@@ -187,19 +214,19 @@ pub enum Speaks {
     Either,
     /// HTTP/1.1: an upgrade (WebSocket) is its.
     Http1,
-    /// HTTP/2, in clear text too: gRPC is made of its streams and trailers.
+    /// HTTP/2, in clear text too: gRPC is made of its streams and trailers, and a client that begins with it knows that
+    /// the server which it was redirected from speaks it.
     Http2,
 }
 
 impl Speaks {
     /// Decides it from the request.
-    pub fn of(head: &RequestHeader, is_upgrade: bool) -> Self {
+    pub fn of(head: &RequestHeader, is_upgrade: bool, destination: &Destination) -> Self {
         let content_type = head.headers.get(header::CONTENT_TYPE);
+        let is_grpc = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
         if is_upgrade {
             Self::Http1
-        } else if head.version == Version::HTTP_2
-            && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-        {
+        } else if head.version == Version::HTTP_2 && (is_grpc || destination.fixed.is_some()) {
             Self::Http2
         } else {
             Self::Either
@@ -328,6 +355,33 @@ mod tests {
             (target(Http, 80, "/x"), Some(route(None, Some((Http, "localhost", 81, None)))), "http://localhost:81/x"),
         ] {
             assert_eq!(url(&target, route.as_ref()), expected);
+        }
+    }
+
+    #[test]
+    fn a_redirected_request_without_a_route_goes_to_where_it_was_meant_to_and_no_other() {
+        let original: SocketAddr = "192.0.2.9:8080".parse().unwrap();
+        let mut to = target(Scheme::Http, 8080, "/x");
+        to.named_by = NamedBy::Redirected(original);
+        let bare = Destination::of(&to, None, &Egress::direct());
+        assert_eq!((bare.scheme, bare.fixed), (Scheme::Http, Some(original)));
+        let matched = Destination::of(&to, Some(&route(None, None)), &Egress::direct());
+        assert_eq!((matched.scheme, matched.fixed, matched.names), (Scheme::Https, None, Names::System));
+        assert_eq!(url(&to, Some(&route(None, None))), "https://api.example.com:8080/x");
+    }
+
+    #[test]
+    fn where_a_redirected_connection_never_goes() {
+        let own = ["127.0.0.1:15001".parse().unwrap()];
+        for (address, expected) in [
+            ("192.0.2.9:80", None),
+            ("127.0.0.1:80", None),
+            ("169.254.169.254:80", Some(Code::RouteDenied)),
+            ("[::ffff:169.254.169.254]:80", Some(Code::RouteDenied)),
+            ("127.0.0.1:15001", Some(Code::LoopDetected)),
+        ] {
+            let refused = vetted(address.parse().unwrap(), &own).err().map(|refusal| refusal.code);
+            assert_eq!(refused, expected, "{address}");
         }
     }
 

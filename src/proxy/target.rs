@@ -35,6 +35,8 @@ pub enum NamedBy {
     Url,
     /// The client, by `Host` alone: it believes to talk to that host, so only a route may take it.
     Host,
+    /// The client, by `Host`, on a connection that was redirected here on its way to this address.
+    Redirected(SocketAddr),
     /// The operator, as the `upstream` of a reverse listener: scheme and port are meant as they are written.
     Operator,
 }
@@ -69,6 +71,8 @@ pub struct Listening {
     pub role: Arc<Role>,
     /// The address that it arrived at, if it is TCP.
     pub local: Option<SocketAddr>,
+    /// The address that it was meant to go to, if it was redirected here.
+    pub original: Option<SocketAddr>,
 }
 
 /// What a connection is for.
@@ -83,11 +87,14 @@ pub enum Role {
         /// Further hosts that `Host` may name.
         allowed_hosts: Vec<HostPattern>,
     },
-    /// It is the inside of a CONNECT that is intercepted: every request in it is for the host that CONNECT named.
+    /// It was redirected here on its way to another address.
+    Transparent,
+    /// It is the inside of a CONNECT or of redirected TLS that is intercepted: every request in it is for the host that
+    /// CONNECT or SNI named.
     Tunnel {
         /// Whether the client speaks TLS in it.
         scheme: Scheme,
-        /// The host that CONNECT named.
+        /// The host that CONNECT or SNI named.
         host: Host,
         /// And the port.
         port: u16,
@@ -98,6 +105,7 @@ impl From<&config::Listener> for Role {
     fn from(listener: &config::Listener) -> Self {
         match &listener.mode {
             ListenerMode::Forward => Self::Forward,
+            ListenerMode::Transparent => Self::Transparent,
             ListenerMode::Reverse(upstream) => {
                 Self::Reverse { upstream: upstream.clone(), allowed_hosts: listener.allowed_hosts.clone() }
             }
@@ -131,6 +139,7 @@ pub fn decide(listening: &Listening, named: Named<'_>) -> Result<Target, Refusal
     let form = Form::parse(request_target, named.method)?;
     match &*listening.role {
         Role::Forward => forward(listening.local, form, named.host),
+        Role::Transparent => transparent(listening.original.ok_or_else(not_redirected)?, form, named.host),
         Role::Reverse { upstream, allowed_hosts } => {
             reverse(listening.local, upstream, allowed_hosts, form, named.host)
         }
@@ -197,6 +206,24 @@ fn forward(local: Option<SocketAddr>, form: Form, host_field: Option<&[u8]>) -> 
     }
 }
 
+/// The client believes to talk to the host itself. The port is the one that it really connected to: what Host says of it
+/// decides nothing.
+fn transparent(original: SocketAddr, form: Form, host_field: Option<&[u8]>) -> Result<Target, Refusal> {
+    let (host, path_and_query) = match form {
+        Form::Absolute { host, path_and_query, .. } => (host, path_and_query),
+        Form::Origin { path_and_query } => (host_of(host_field)?.0, path_and_query),
+    };
+    let named_by = NamedBy::Redirected(original);
+    Ok(Target { scheme: Scheme::Http, host, port: original.port(), path_and_query, named_by })
+}
+
+/// The refusal of a connection that came straight to a transparent listener: there is nowhere to lead it.
+pub fn not_redirected() -> Refusal {
+    let detail = "the connection was not redirected: it came straight to a transparent listener";
+    let hint = "point clients and probes elsewhere: at a forward or reverse listener, or at /readyz of [admin]";
+    Refusal::new(Code::LoopDetected, detail, hint)
+}
+
 fn reverse(
     local: Option<SocketAddr>,
     upstream: &Upstream,
@@ -250,8 +277,8 @@ fn tunnel(scheme: Scheme, host: &Host, port: u16, form: Form, host_field: Option
         let named = named_port.map_or_else(|| named.to_string(), |port| format!("{named}:{port}"));
         return Err(Refusal::new(
             Code::Misdirected,
-            format!("the request names {named}, and CONNECT named {host}:{port}"),
-            "send a CONNECT of its own for each host",
+            format!("the request names {named}, and its connection is for {host}:{port}"),
+            "open a connection (or send a CONNECT) of its own for each host",
         ));
     }
     Ok(Target { scheme, host: host.clone(), port, path_and_query, named_by: NamedBy::Url })

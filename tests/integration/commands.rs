@@ -164,6 +164,9 @@ async fn every_configuration_in_the_docs_is_good() {
         let text = std::fs::read_to_string(file).unwrap();
         for block in text.split("```toml\n").skip(1) {
             let block = block.split("```").next().unwrap();
+            if block.contains("transparent = true") && !cfg!(target_os = "linux") {
+                continue; // an error there, as it says
+            }
             // A CA file that an example names has to be one.
             let block = block.replace("\"/etc/lanyard/ca.pem\"", "\"ca.pem\"");
             folder.write("ca.pem", Authority::new().pem());

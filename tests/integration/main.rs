@@ -30,4 +30,6 @@ mod seeds;
 mod streaming;
 mod targets;
 mod token_life;
+#[cfg(target_os = "linux")]
+mod transparent;
 mod upstreams;

@@ -10,6 +10,7 @@ fn keys_of_a_listener() {
         reverse("allowed_hosts = \"gateway\""),
         reverse("allowed_hosts = [\"*.10.0.0.1\"]"),
     );
+    let no_hosts = "allowed_hosts = [\"gateway\"]\ntransparent = true";
     assert_lines(
         in_listener,
         "listeners[0]",
@@ -30,6 +31,10 @@ fn keys_of_a_listener() {
             (&no_host, "allowed_hosts", "\"a b\"", "\"name:port\""),
             (&no_list, "allowed_hosts", "a string", "a list of strings"),
             (&ip_wildcard, "allowed_hosts", "a wildcard is", "\"*.name\""),
+            ("transparent = \"true\"", "transparent", "a string", "true or false"),
+            ("transparent = 1", "transparent", "the number 1", "true or false"),
+            (&reverse("transparent = true"), "transparent", "`transparent` and `upstream`", "remove one of them"),
+            (no_hosts, "allowed_hosts", "on a transparent listener", "remove it"),
             ("allow_browsers = \"false\"", "allow_browsers", "a string", "true or false"),
             ("address = \"0.0.0.0:8080\"", "address", "does not say what it does with other hosts", "\"deny\""),
             ("address = \"[::]:8080\"", "address", "does not say what it does with other hosts", "\"deny\""),
@@ -77,6 +82,34 @@ fn a_listener_off_loopback_says_what_it_does_with_other_hosts() {
     }
     let reverse = in_listener("upstream = \"https://api.example.com\"").replace("127.0.0.1", "0.0.0.0");
     good(&reverse);
+}
+
+#[test]
+fn a_transparent_listener() {
+    let mode = |text: &str| good(text).listeners.remove(0).mode;
+    assert_eq!(mode("[[listeners]]\naddress = \"127.0.0.1:15001\"\ntransparent = true\n"), ListenerMode::Transparent);
+    assert_eq!(mode("[[listeners]]\naddress = \"127.0.0.1:15001\"\ntransparent = false\n"), ListenerMode::Forward);
+    let everywhere = "[[listeners]]\naddress = \"0.0.0.0:15001\"\ntransparent = true\n";
+    assert_eq!(mode(&format!("{everywhere}[forward]\nunmatched = \"pass\"\n")), ListenerMode::Transparent);
+    assert_rows(&[
+        (everywhere, 2, "listeners[0].address", "a transparent listener that other machines can reach", "\"deny\""),
+        (
+            "[[listeners]]\naddress = \"unix:/run/a.sock\"\ntransparent = true\n",
+            2,
+            "listeners[0].address",
+            "a transparent listener on a Unix socket",
+            "write the TCP address",
+        ),
+    ]);
+}
+
+#[test]
+fn a_transparent_listener_where_nothing_redirects() {
+    let text = "[[listeners]]\naddress = \"127.0.0.1:15001\"\ntransparent = true\n";
+    let machine = FakeEnvironment { not_linux: true, ..machine() };
+    let ConfigError(errors) = parse_in(text, &machine).unwrap_err();
+    let [error] = errors.as_slice() else { panic!("{errors:#?}") };
+    assert_problem(error, (text, 3, "listeners[0].transparent", "not Linux", "remove it"));
 }
 
 #[test]

@@ -108,6 +108,7 @@ fn shipped_comments_name_the_defaults() {
         "address",
         "allowed_hosts",
         "allow_browsers",
+        "transparent",
         "directory",
         "level", // of servers: `exec` has another
     ];
@@ -147,7 +148,7 @@ fn an_unknown_key_is_found_in_every_table() {
         assert_eq!(problem.what, "unknown key");
         assert!(problem.hint.starts_with("the keys here are: "), "{problem}");
     }
-    assert_eq!(tables, 10);
+    assert_eq!(tables, 11);
 }
 
 #[test]

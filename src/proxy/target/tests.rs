@@ -1,7 +1,7 @@
 use super::*;
 
 fn forward_listener() -> Listening {
-    Listening { role: Arc::new(Role::Forward), local: "127.0.0.1:8080".parse().ok() }
+    Listening { role: Arc::new(Role::Forward), local: "127.0.0.1:8080".parse().ok(), original: None }
 }
 
 fn reverse_listener(path: Option<&str>) -> Listening {
@@ -13,7 +13,7 @@ fn reverse_listener(path: Option<&str>) -> Listening {
     };
     let allowed_hosts = vec![HostPattern::parse("*.internal.test").unwrap(), HostPattern::parse("gw:9001").unwrap()];
     let role = Arc::new(Role::Reverse { upstream, allowed_hosts });
-    Listening { role, local: "192.0.2.7:9001".parse().ok() }
+    Listening { role, local: "192.0.2.7:9001".parse().ok(), original: None }
 }
 
 fn ask(listening: &Listening, method: Method, target: &str, host: Option<&str>) -> Result<String, Code> {
@@ -76,6 +76,31 @@ fn host_decides_for_origin_form_and_needs_a_route() {
     }
     let named = Named { method: &Method::GET, request_target: b"/", host: Some(b"a") };
     assert_eq!(decide(&forward_listener(), named).unwrap().named_by, NamedBy::Host);
+}
+
+#[test]
+fn a_redirected_request_is_for_the_host_that_it_names_at_the_port_that_it_went_to() {
+    let original: SocketAddr = "192.0.2.9:8443".parse().unwrap();
+    let listening = Listening {
+        role: Arc::new(Role::Transparent),
+        local: "127.0.0.1:15001".parse().ok(),
+        original: Some(original),
+    };
+    let bad = Err(Code::BadRequest);
+    for (target, host, expected) in [
+        ("/x?q", Some("API.example.com"), Ok("http api.example.com:8443 /x?q")),
+        ("/x", Some("api.example.com:80"), Ok("http api.example.com:8443 /x")),
+        ("http://api.example.com:80/x", Some("other"), Ok("http api.example.com:8443 /x")),
+        ("/x", Some("192.0.2.7"), Ok("http 192.0.2.7:8443 /x")),
+        ("/x", None, bad),
+        ("/x", Some("u@a"), bad),
+    ] {
+        assert_eq!(ask(&listening, Method::GET, target, host), expected.map(str::to_owned), "{target} {host:?}");
+    }
+    let named = Named { method: &Method::GET, request_target: b"/", host: Some(b"a") };
+    assert_eq!(decide(&listening, named).unwrap().named_by, NamedBy::Redirected(original));
+    let straight = Listening { original: None, ..listening };
+    assert_eq!(ask(&straight, Method::GET, "/x", Some("api.example.com")), Err(Code::LoopDetected));
 }
 
 #[test]

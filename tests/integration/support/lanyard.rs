@@ -40,8 +40,21 @@ impl Lanyard {
 
     /// The same in a folder that has files already (relative paths in the configuration are taken from it).
     pub async fn start_in(folder: Folder, config: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_as(folder, config, environment, None).await
+    }
+
+    /// The same as another user.
+    pub async fn start_as(folder: Folder, config: &str, environment: &[(&str, &str)], user: Option<u32>) -> Self {
         let path = folder.write("proxy.toml", complete(config));
-        let mut child = Command::new(BINARY)
+        let mut command = Command::new(BINARY);
+        if let Some(user) = user {
+            // Where it was built may be somebody's home.
+            let copy = folder.path().join("lanyard");
+            std::fs::copy(BINARY, &copy).unwrap();
+            command = Command::new(copy);
+            command.uid(user).gid(user);
+        }
+        let mut child = command
             .args(["run", "--config"])
             .arg(&path)
             .envs(environment.iter().copied())

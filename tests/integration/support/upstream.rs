@@ -66,16 +66,17 @@ impl Request1 {
 impl Upstream {
     /// A plain one.
     pub async fn start() -> Self {
-        Self::serve(None).await
+        Self::start_at("127.0.0.1:0", None).await
     }
 
     /// One that speaks TLS.
     pub async fn start_tls(tls: Arc<rustls::ServerConfig>) -> Self {
-        Self::serve(Some(tls)).await
+        Self::start_at("127.0.0.1:0", Some(tls)).await
     }
 
-    async fn serve(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// One at an address of its own, with or without TLS.
+    pub async fn start_at(address: &str, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Seen::default();
         let router = Router::new().fallback(echo).with_state(seen.clone());
@@ -210,7 +211,15 @@ impl ByHand {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", serve).await
+    }
+
+    /// One at an address of its own.
+    pub async fn start_at<F>(address: &str, serve: impl Fn(tokio::net::TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = Arc::new(std::sync::atomic::AtomicU64::new(0));
         let counter = Arc::clone(&accepted);
