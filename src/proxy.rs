@@ -120,7 +120,8 @@ impl ProxyHttp for Injector {
         match self.admit(session, context).await {
             Ok(()) => Ok(false),
             Err(refusal) => {
-                self.refuse(session, context, refusal).await?;
+                // What goes wrong now is the client's: it left.
+                self.refuse(session, context, refusal).await.map_err(Error::into_down)?;
                 Ok(true)
             }
         }

@@ -25,6 +25,9 @@ const USER: u32 = 15001;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_the_kernel_redirects() {
+    if let Ok(how) = std::env::var(INSIDE) {
+        return inside(&how).await;
+    }
     let (how, unshare) = match namespaces().await {
         Ok(found) => found,
         Err(reason) => return println!("skipped: network namespaces are not permitted here: {reason}"),
@@ -37,7 +40,7 @@ async fn connections_that_the_kernel_redirects() {
         .args(unshare)
         .arg("--kill-child")
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "transparent::inside", "--ignored", "--nocapture"])
+        .args(["--exact", "transparent::connections_that_the_kernel_redirects", "--nocapture"])
         .env(INSIDE, how)
         .stdin(Stdio::null())
         .kill_on_drop(true)
@@ -54,7 +57,10 @@ async fn namespaces() -> Result<(&'static str, Vec<&'static str>), String> {
     let mut reason = String::new();
     for (how, unshare) in [("user", own), ("address", mapped)] {
         let tried = Command::new("unshare").args(&unshare).arg("true").stdin(Stdio::null()).output();
-        let output = tried.await.expect("unshare, of util-linux");
+        let output = match tried.await {
+            Ok(output) => output,
+            Err(error) => return Err(format!("unshare (of util-linux): {error}")),
+        };
         if output.status.success() {
             return Ok((how, unshare));
         }
@@ -63,10 +69,8 @@ async fn namespaces() -> Result<(&'static str, Vec<&'static str>), String> {
     Err(reason)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "run by connections_that_the_kernel_redirects, in its namespace"]
-async fn inside() {
-    let Ok(how) = std::env::var(INSIDE) else { return };
+/// The test itself, in its namespace.
+async fn inside(how: &str) {
     let scene = Scene::new(how == "user").await;
     scene.http().await;
     scene.tls().await;
