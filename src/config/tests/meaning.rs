@@ -1,6 +1,7 @@
 //! What good configurations mean: the defaults, and every key.
 
-use http::header;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use url::Url;
 
 use super::*;
 use crate::{
