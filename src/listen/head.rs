@@ -148,7 +148,7 @@ fn examine(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
 }
 
 /// How long the body is (RFC 9112 6.3), where there is only one way to read it.
-fn framing<'a>(
+pub(super) fn framing<'a>(
     version: u8,
     mut transfer_encodings: impl Iterator<Item = &'a [u8]>,
     mut content_lengths: impl Iterator<Item = &'a [u8]>,
