@@ -174,6 +174,22 @@ async fn a_tunnel_may_come_late_early_or_in_pieces() {
     scene.lanyard.finish().await;
 }
 
+/// For one reader its body is a body, and for another the first bytes of the tunnel.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connect_with_a_body_is_refused() {
+    let scene = Scene::new("").await;
+    for body in ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"] {
+        let connect = format!("CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\n{body}");
+        let answer = raw(scene.lanyard.address(), connect + "GET / HTTP/1.1\r\nHost: api.test\r\n\r\n").await;
+        assert_eq!(verdict(&answer), (400, "bad_request"), "{answer}");
+    }
+    assert_eq!(scene.upstream.seen.requests().len(), 0);
+    let mut wire = Wire::open(scene.lanyard.address()).await;
+    wire.send("CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(status_of(&wire.until("\r\n\r\n").await), 200);
+    scene.lanyard.finish().await;
+}
+
 /// Some clients ask for a tunnel for `http://` URLs too.
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_requests_in_a_tunnel_are_injected_wherever_a_route_is_for_their_host() {
