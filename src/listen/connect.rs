@@ -240,9 +240,31 @@ fn bad(why: &str) -> Refusal {
     Refusal::new(Code::BadRequest, format!("the target of CONNECT cannot be told: {why}"), "send CONNECT HOST:PORT")
 }
 
-/// How the requests begin that are looked for in a tunnel.
-const METHODS: [&str; 10] =
-    ["GET ", "HEAD ", "POST ", "PUT ", "PATCH ", "DELETE ", "OPTIONS ", "TRACE ", "CONNECT ", "PRI * HTTP/2.0\r\n"];
+/// How the requests begin that are looked for in a tunnel: RFC 9110, WebDAV (RFC 4918, 3253, 5323, 4791), QUERY, HTTP/2.
+const METHODS: [&str; 22] = [
+    "GET ",
+    "HEAD ",
+    "POST ",
+    "PUT ",
+    "PATCH ",
+    "DELETE ",
+    "OPTIONS ",
+    "TRACE ",
+    "CONNECT ",
+    "PROPFIND ",
+    "PROPPATCH ",
+    "MKCOL ",
+    "COPY ",
+    "MOVE ",
+    "LOCK ",
+    "UNLOCK ",
+    "REPORT ",
+    "SEARCH ",
+    "MKCALENDAR ",
+    "ACL ",
+    "QUERY ",
+    "PRI * HTTP/2.0\r\n",
+];
 /// Why a request that has a route carries no token.
 const NOT_INTERCEPTED: &str = "a route is for this host, but nothing can be injected into TLS that passes by: set \
                                intercept = true on the route, or have the client use http:// or a reverse listener";
@@ -265,6 +287,8 @@ mod tests {
             (b"PRI * HTTP/2", None),
             (b"PRI * HTTP/2.0\r\n\r\nSM", Some(true)),
             (b"PRIVMSG", Some(false)),
+            (b"PROPFIND /", Some(true)),
+            (b"QUE", None),
             (b"\x16\x03\x01", Some(false)),
             (b"SSH-2.0", Some(false)),
             (b"get /", Some(false)),

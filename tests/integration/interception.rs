@@ -232,11 +232,20 @@ async fn plain_requests_in_a_tunnel_are_injected_wherever_a_route_is_for_their_h
     assert_eq!(answer.trailers.unwrap()["grpc-status"], "0");
     assert!(grpc.seen().heads[0].1["authorization"].to_str().unwrap().contains(&scene.idp.last_token()));
 
+    // WebDAV and its like carry the token too.
+    let mut wire = Wire::over(tunnel(scene.lanyard.address(), &upstream.address.to_string()).await);
+    wire.send(format!("PROPFIND /dav HTTP/1.1\r\nHost: {}\r\n\r\n", upstream.address)).await;
+    wire.answer().await;
+    assert_eq!(upstream.seen.last().path, "/dav");
+    assert_eq!(upstream.seen.last().all("authorization"), [format!("Bearer {}", scene.idp.last_token())]);
+    drop(wire);
+
     // A protocol where the server speaks first stays a tunnel, and so does one that is not HTTP.
     let mut wire = Wire::over(tunnel(scene.lanyard.address(), &server_first.address.to_string()).await);
     assert_eq!(wire.until("\r\n").await, "220 hello\r\n");
     wire.send("GET / is only a line here").await;
     assert_eq!(wire.until("here").await, "GET / is only a line here");
+    drop(wire);
     scene.lanyard.finish().await;
 }
 
