@@ -358,6 +358,26 @@ async fn the_ca_outlives_restarts_and_only_covers_what_it_was_made_for() {
     second.finish().await;
 }
 
+/// Whoever can write to its folder can put a CA of their own there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folder_of_the_ca_is_its_owners_alone_to_write_to() {
+    let home = Folder::new();
+    let route = "[[routes]]\nhost = \"api.test\"\nprofile = \"none\"\nintercept = true\n";
+    let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+    let config = home.write("proxy.toml", format!("[ca]\ndirectory = \"data/ca\"\n{listener}{route}"));
+    let script = format!("umask 000; exec {} run --config {config:?}", lanyard::BINARY);
+    let mut shell = tokio::process::Command::new("sh");
+    let mut running = shell.args(["-c", &script]).kill_on_drop(true).spawn().unwrap();
+    while !home.path().join("data/ca/ca.key").exists() {
+        assert!(running.try_wait().unwrap().is_none(), "it ended");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for folder in ["data", "data/ca"] {
+        let mode = std::fs::metadata(home.path().join(folder)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "{folder}");
+    }
+}
+
 /// `lanyard run`, which does not start.
 async fn run(folder: &Folder, config: &str) -> (Option<i32>, String, String) {
     let path = folder.write("proxy.toml", config);
