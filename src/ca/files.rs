@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -120,7 +120,8 @@ impl Files {
     /// # Errors
     /// There is one and it is not to be replaced; a file cannot be written.
     pub fn create(&self, hosts: &[HostPattern], replace: bool) -> Result<Authority, CaError> {
-        fs::DirBuilder::new().recursive(true).create(&self.directory).map_err(at(&self.directory))?;
+        // Whoever can write there can put a CA of his own in its place, whatever the umask says.
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.directory).map_err(at(&self.directory))?;
         let (authority, private) = Authority::new(hosts)?;
         // The certificate first: without its key it is no danger, and whoever comes second finds it there.
         self.put(&self.certificate(), authority.pem(), 0o644, replace)?;

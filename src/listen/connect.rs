@@ -7,6 +7,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{
     Front, intercept,
+    sniff::{self, Guess, Opening},
     stream::ClientStream,
     tunnel::{Passage, dial},
 };
@@ -44,7 +45,7 @@ pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, authorit
             if establish(&mut client).await.is_err() {
                 return;
             }
-            if has_route && begins_with_http(&mut client, &upstream).await {
+            if has_route && begins_with_http(&mut client, &upstream, snapshot.config.limits.max_header_size).await {
                 drop(upstream);
                 return intercept::serve_clear(front, client, &host, port, shutdown).await;
             }
@@ -120,24 +121,27 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
 
 /// Whether the client sends plain HTTP into its tunnel, as some do for `http://` URLs (undici, grpcio, WebSocket
 /// clients). Where the other side speaks first it is another protocol, but for HTTP/2, where both do.
-async fn begins_with_http(client: &mut ClientStream, upstream: &TcpStream) -> bool {
+async fn begins_with_http(client: &mut ClientStream, upstream: &TcpStream, max_line: usize) -> bool {
     let mut ask_server = true;
     loop {
-        if let Some(is_http) = looks_like_http(&client.buffer) {
-            return is_http;
-        }
-        let read = tokio::select! {
-            read = client.fill() => read,
+        let so_far = match sniff::guess(&client.buffer, max_line) {
+            Guess::Surely(opening) => return opening == Opening::Http,
+            Guess::Perhaps(opening) => opening,
+        };
+        tokio::select! {
+            read = client.fill() => {
+                if !matches!(read, Ok(1..)) {
+                    return false;
+                }
+            }
             settings = begins_with_settings(upstream), if ask_server => {
                 if !settings {
                     return false;
                 }
                 ask_server = false;
-                continue;
             }
-        };
-        if !matches!(read, Ok(1..)) {
-            return false;
+            // It said something, and waits for an answer.
+            () = tokio::time::sleep(sniff::PATIENCE), if !client.buffer.is_empty() => return so_far == Opening::Http,
         }
     }
 }
@@ -148,19 +152,6 @@ async fn begins_with_settings(upstream: &TcpStream) -> bool {
     match upstream.peek(&mut header).await {
         Ok(9) => matches!(header, [_, _, _, 4, 0, 0, 0, 0, 0]),
         Ok(_) | Err(_) => false,
-    }
-}
-
-/// Whether bytes are the beginning of an HTTP request; `None` while they may become one.
-fn looks_like_http(bytes: &[u8]) -> Option<bool> {
-    let method = |method: &&str| bytes.starts_with(method.as_bytes());
-    let prefix = |method: &&str| method.as_bytes().starts_with(bytes);
-    if METHODS.iter().any(method) {
-        Some(true)
-    } else if METHODS.iter().any(prefix) {
-        None
-    } else {
-        Some(false)
     }
 }
 
@@ -179,33 +170,4 @@ async fn establish(client: &mut ClientStream) -> std::io::Result<()> {
 
 fn bad(why: &str) -> Refusal {
     Refusal::new(Code::BadRequest, format!("the target of CONNECT cannot be told: {why}"), "send CONNECT HOST:PORT")
-}
-
-/// How the requests begin that are looked for in a tunnel.
-const METHODS: [&str; 10] =
-    ["GET ", "HEAD ", "POST ", "PUT ", "PATCH ", "DELETE ", "OPTIONS ", "TRACE ", "CONNECT ", "PRI * HTTP/2.0\r\n"];
-
-#[cfg(test)]
-mod tests {
-    use super::looks_like_http;
-
-    #[test]
-    fn only_a_request_looks_like_one() {
-        for (bytes, expected) in [
-            (&b""[..], None),
-            (b"G", None),
-            (b"GET", None),
-            (b"GET /", Some(true)),
-            (b"GETS", Some(false)),
-            (b"POST http://", Some(true)),
-            (b"PRI * HTTP/2", None),
-            (b"PRI * HTTP/2.0\r\n\r\nSM", Some(true)),
-            (b"PRIVMSG", Some(false)),
-            (b"\x16\x03\x01", Some(false)),
-            (b"SSH-2.0", Some(false)),
-            (b"get /", Some(false)),
-        ] {
-            assert_eq!(looks_like_http(bytes), expected, "{bytes:?}");
-        }
-    }
 }

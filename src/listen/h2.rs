@@ -7,9 +7,10 @@ mod session;
 
 use std::{sync::Arc, time::Duration};
 
-use http::Method;
+use http::{HeaderValue, Method, header};
 use pingora::{
     apps::HttpServerApp,
+    http::RequestHeader,
     protocols::{
         Digest,
         http::{
@@ -22,7 +23,7 @@ use pingora::{
 use tokio::{task::JoinSet, time::timeout};
 
 use self::session::StreamSession;
-use super::{Front, count_refusal, draining, stream::ClientStream};
+use super::{Front, count_refusal, draining, head::framing, stream::ClientStream};
 use crate::{
     config::Limits,
     proxy::{
@@ -98,7 +99,7 @@ async fn stream(
         let detail = format!("the request has more than max_headers ({max_headers}) header fields");
         Some(Refusal::new(Code::HeadersTooLarge, detail, "send fewer, or raise limits.max_headers"))
     } else {
-        None
+        malformed(head)
     };
     match refusal {
         None => {
@@ -112,6 +113,17 @@ async fn stream(
             }
         }
     }
+}
+
+/// What HTTP/1.1 would not let pass either: a body whose length is told twice or oddly goes out as it came, to a server
+/// that may read it in another way; and only http and https are proxied.
+fn malformed(head: &RequestHeader) -> Option<Refusal> {
+    if let Some(scheme) = head.uri.scheme_str().filter(|scheme| !matches!(*scheme, "http" | "https")) {
+        let detail = format!("the request's :scheme is {scheme:?}");
+        return Some(Refusal::new(Code::BadRequest, detail, "only http and https are proxied"));
+    }
+    let lengths = head.headers.get_all(header::CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    framing(HTTP_1_1, std::iter::empty(), lengths).err()
 }
 
 async fn refuse(mut session: HttpSession, refusal: &Refusal, request_id: &str) -> pingora::Result<()> {
@@ -131,6 +143,8 @@ fn options(limits: &Limits) -> H2Options {
     options
 }
 
+/// Its minor version.
+const HTTP_1_1: u8 = 1;
 /// Per stream, bytes: the 64 KiB that the protocol begins with slow an upload down to a fifth.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Per connection, bytes.

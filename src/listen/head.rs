@@ -118,6 +118,10 @@ fn examine(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     one_host(&hosts, version, named_by_target)?;
 
     if method == Method::CONNECT.as_str() {
+        // RFC 9110 9.3.6 gives it no meaning: what one reads as the body is the beginning of the tunnel for another.
+        if body != Body::Exact(0) {
+            return Err(bad("CONNECT with a body").hinting("send the body inside the tunnel, after the answer"));
+        }
         return Ok(Head {
             length: bytes.len(),
             body: Body::Open,
@@ -148,7 +152,7 @@ fn examine(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
 }
 
 /// How long the body is (RFC 9112 6.3), where there is only one way to read it.
-fn framing<'a>(
+pub(super) fn framing<'a>(
     version: u8,
     mut transfer_encodings: impl Iterator<Item = &'a [u8]>,
     mut content_lengths: impl Iterator<Item = &'a [u8]>,

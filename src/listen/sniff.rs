@@ -23,7 +23,7 @@ pub(super) enum Opening {
 
 /// What is known after some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Guess {
+pub(super) enum Guess {
     Surely(Opening),
     /// More bytes tell; this, if none come.
     Perhaps(Opening),
@@ -50,7 +50,8 @@ pub(super) async fn opening(
     }
 }
 
-fn guess(bytes: &[u8], max_line: usize) -> Guess {
+/// What bytes are the beginning of.
+pub(super) fn guess(bytes: &[u8], max_line: usize) -> Guess {
     match bytes {
         [] => Guess::Perhaps(Opening::Silence),
         [TLS_HANDSHAKE] => Guess::Perhaps(Opening::Other),
@@ -118,6 +119,8 @@ pub(super) async fn server_name(client: &mut ClientStream, deadline: Instant) ->
     }
 }
 
+/// How long a silent client is waited for before its server may be one that speaks first.
+pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 /// First byte of a TLS record that carries a ClientHello, and the one after it (RFC 8446 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 /// See [`TLS_HANDSHAKE`].

@@ -4,14 +4,14 @@
 //! rule of ours is for, goes through to that address as if nobody were in between. A client that waits for its server to
 //! speak first gets the connection that it waits for, and is still looked at if it speaks first after all.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use pingora::server::ShutdownWatch;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     Front, draining, intercept, refuse, serve_connection,
-    sniff::{self, Opening},
+    sniff::{self, Opening, PATIENCE},
     stream::ClientStream,
     tunnel::{Passage, dial},
 };
@@ -180,6 +180,3 @@ fn may_pass(front: &Front, snapshot: &Snapshot, original: SocketAddr, name: Opti
 fn knows(snapshot: &Snapshot, original: SocketAddr, name: Option<&Host>) -> bool {
     name.is_some_and(|host| snapshot.routes.knows(host.as_str(), original.port()))
 }
-
-/// How long a client may be silent before its server gets the chance to speak first.
-const PATIENCE: Duration = Duration::from_millis(300);

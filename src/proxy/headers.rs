@@ -66,6 +66,10 @@ fn strip_hop_by_hop(head: &mut RequestHeader) {
         }
     }
     head.remove_header("proxy-connection");
+    // A CGI-like server would read these as what frames the body.
+    for name in [header::TRANSFER_ENCODING, header::CONTENT_LENGTH] {
+        remove_twins(head, &name);
+    }
 }
 
 /// What `Connection` names as meant for this connection only (RFC 9110 7.6.1), but for what an upgrade needs.
@@ -79,6 +83,10 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 /// but `X_Api_Key` is `X-Api-Key` there).
 fn remove_with_twins(head: &mut RequestHeader, name: &HeaderName) {
     head.remove_header(name);
+    remove_twins(head, name);
+}
+
+fn remove_twins(head: &mut RequestHeader, name: &HeaderName) {
     let twins: Vec<HeaderName> = head.headers.keys().filter(|other| is_twin(other, name)).cloned().collect();
     for twin in &twins {
         head.remove_header(twin);
@@ -161,6 +169,8 @@ mod tests {
                 ("te", "gzip"),
                 ("connection", "x-private, keep-alive"),
                 ("x-private", "1"),
+                ("transfer_encoding", "chunked"),
+                ("content_length", "3"),
                 ("accept", "*/*"),
                 ("authorization", "Basic mine"),
             ],

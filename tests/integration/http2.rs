@@ -91,6 +91,37 @@ async fn requests_of_one_connection_are_injected_refused_and_retried_one_by_one(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_frames_a_body_has_one_meaning_as_in_http1() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    let lanyard = Lanyard::start(&config(&idp, &upstream, "")).await;
+    lanyard.ready().await;
+    let H2 { requests, .. } = H2::open(lanyard.address()).await;
+    for (url, lengths) in
+        [("http://api.test/", &["3", "3"][..]), ("http://api.test/", &["03"]), ("ftp://api.test/", &["3"])]
+    {
+        let mut request = Request::post(url);
+        for length in lengths {
+            request = request.header("content-length", *length);
+        }
+        let mut stream = requests.begin(request.body(()).unwrap(), false).await;
+        stream.send.send_data(Bytes::from_static(b"abc"), true).unwrap();
+        let answer = stream.answer().await;
+        assert_eq!((answer.status, answer.refusal()), (400, "bad_request"), "{url} {lengths:?} {}", answer.body);
+    }
+    assert_eq!(upstream.seen.requests().len(), 0);
+    // The connection outlived it, and names that some servers take for the real ones stay here.
+    let request =
+        Request::post("http://api.test/").header("content_length", "9").header("transfer_encoding", "chunked");
+    let mut stream = requests.begin(request.header("content-length", "3").body(()).unwrap(), false).await;
+    stream.send.send_data(Bytes::from_static(b"abc"), true).unwrap();
+    assert_eq!(stream.answer().await.status, 200);
+    let seen = upstream.seen.last();
+    assert_eq!(seen.all("content-length"), ["3"]);
+    assert!(!seen.headers.keys().any(|name| name.as_str().contains('_')), "{:?}", seen.headers);
+    lanyard.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deadlines_hold_for_each_stream_and_a_silent_stream_lives_on() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let limits = "[limits]\nbody_timeout = \"300ms\"\nidle_timeout = \"1s\"\n";

@@ -174,6 +174,22 @@ async fn a_tunnel_may_come_late_early_or_in_pieces() {
     scene.lanyard.finish().await;
 }
 
+/// For one reader its body is a body, and for another the first bytes of the tunnel.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connect_with_a_body_is_refused() {
+    let scene = Scene::new("").await;
+    for body in ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"] {
+        let connect = format!("CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\n{body}");
+        let answer = raw(scene.lanyard.address(), connect + "GET / HTTP/1.1\r\nHost: api.test\r\n\r\n").await;
+        assert_eq!(verdict(&answer), (400, "bad_request"), "{answer}");
+    }
+    assert_eq!(scene.upstream.seen.requests().len(), 0);
+    let mut wire = Wire::open(scene.lanyard.address()).await;
+    wire.send("CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(status_of(&wire.until("\r\n\r\n").await), 200);
+    scene.lanyard.finish().await;
+}
+
 /// Some clients ask for a tunnel for `http://` URLs too.
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_requests_in_a_tunnel_are_injected_wherever_a_route_is_for_their_host() {
@@ -215,6 +231,19 @@ async fn plain_requests_in_a_tunnel_are_injected_wherever_a_route_is_for_their_h
     let answer = requests.begin(call, true).await.answer().await;
     assert_eq!(answer.trailers.unwrap()["grpc-status"], "0");
     assert!(grpc.seen().heads[0].1["authorization"].to_str().unwrap().contains(&scene.idp.last_token()));
+
+    // WebDAV and its like carry the token too.
+    let mut wire = Wire::over(tunnel(scene.lanyard.address(), &upstream.address.to_string()).await);
+    for method in ["PROPFIND", "UPDATEREDIRECTREF", "x-own"] {
+        // In pieces: what it begins with is no request yet.
+        wire.send(&method[..3]).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        wire.send(format!("{} /dav HTTP/1.1\r\nHost: {}\r\n\r\n", &method[3..], upstream.address)).await;
+        wire.answer().await;
+        assert_eq!((upstream.seen.last().method.as_str(), upstream.seen.last().path.as_str()), (method, "/dav"));
+    }
+    assert_eq!(upstream.seen.last().all("authorization"), [format!("Bearer {}", scene.idp.last_token())]);
+    drop(wire);
 
     // A protocol where the server speaks first stays a tunnel, and so does one that is not HTTP.
     let mut wire = Wire::tunnel(scene.lanyard.address(), &server_first.address.to_string()).await;
@@ -332,6 +361,26 @@ async fn the_ca_outlives_restarts_and_only_covers_what_it_was_made_for() {
     let stream = tunnel(second.address(), "api.test:443").await;
     tls(stream, &pem, "api.test", &[]).await.expect("the CA of the first start");
     second.finish().await;
+}
+
+/// Whoever can write to its folder can put a CA of their own there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folder_of_the_ca_is_its_owners_alone_to_write_to() {
+    let home = Folder::new();
+    let route = "[[routes]]\nhost = \"api.test\"\nprofile = \"none\"\nintercept = true\n";
+    let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+    let config = home.write("proxy.toml", format!("[ca]\ndirectory = \"data/ca\"\n{listener}{route}"));
+    let script = format!("umask 000; exec {} run --config {config:?}", lanyard::BINARY);
+    let mut shell = tokio::process::Command::new("sh");
+    let mut running = shell.args(["-c", &script]).kill_on_drop(true).spawn().unwrap();
+    while !home.path().join("data/ca/ca.key").exists() {
+        assert!(running.try_wait().unwrap().is_none(), "it ended");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for folder in ["data", "data/ca"] {
+        let mode = std::fs::metadata(home.path().join(folder)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "{folder}");
+    }
 }
 
 /// `lanyard run`, which does not start.
