@@ -10,7 +10,7 @@ use std::{
 use rcgen::KeyPair;
 
 use super::{Authority, CaError};
-use crate::{route::pattern::HostPattern, secret::Secret};
+use crate::{config::MAX_FILE_SIZE, route::pattern::HostPattern, secret::Secret};
 
 /// The two files of a CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,9 @@ impl Files {
 
     /// Whether there is none yet.
     pub fn are_absent(&self) -> bool {
-        !self.key().exists() && !self.certificate().exists()
+        // A link that leads nowhere is something, and not ours to write through.
+        let absent = |path: PathBuf| fs::symlink_metadata(path).is_err();
+        absent(self.key()) && absent(self.certificate())
     }
 
     /// Reads the CA.
@@ -56,7 +58,7 @@ impl Files {
             return Err(CaError::Absent(certificate));
         }
         let private = self.read_key()?;
-        let pem = fs::read_to_string(&certificate).map_err(at(&certificate))?;
+        let pem = read(&certificate)?;
         let unusable = |path: &Path, problem: String| CaError::Unusable { path: path.to_owned(), problem };
         let pair = KeyPair::from_pem(private.expose())
             .map_err(|error| unusable(&key, format!("no private key in PEM form (PKCS#8): {error}")))?;
@@ -69,9 +71,9 @@ impl Files {
     /// It is not there, or cannot be read.
     pub fn read_certificate(&self) -> Result<String, CaError> {
         let path = self.certificate();
-        match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CaError::Absent(path)),
-            read => read.map_err(at(&path)),
+        match read(&path) {
+            Err(CaError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Err(CaError::Absent(path)),
+            read => read,
         }
     }
 
@@ -79,13 +81,20 @@ impl Files {
         let path = self.key();
         let metadata = fs::metadata(&path).map_err(at(&path))?;
         let mode = metadata.permissions().mode() & 0o777;
-        let ours = metadata.uid() == rustix::process::geteuid().as_raw();
+        let (owner, ours) = (metadata.uid(), metadata.uid() == rustix::process::geteuid().as_raw());
+        if !ours && owner != 0 {
+            return Err(CaError::Unusable { path, problem: format!("it belongs to another user (uid {owner})") });
+        }
         // A mounted secret belongs to root, and its group is how this process may read it.
         let forbidden = if ours { 0o077 } else { 0o027 };
         if mode & forbidden != 0 {
             return Err(CaError::Exposed { path, mode });
         }
-        fs::read_to_string(&path).map(Secret::new).map_err(at(&path))
+        let folder = fs::metadata(&self.directory).map_err(at(&self.directory))?.permissions().mode();
+        if folder & 0o002 != 0 && folder & 0o1000 == 0 {
+            tracing::warn!(directory = %self.directory.display(), "others can replace the CA: chmod o-w its directory");
+        }
+        read(&path).map(Secret::new)
     }
 
     /// Reads the CA, or makes one for these hosts where there is none. Of several processes that do so at once one makes
@@ -150,6 +159,16 @@ impl Files {
             written => written.map_err(at(path)),
         }
     }
+}
+
+/// A file of a size that a CA has. What is no file, a pipe for one, could be waited for in vain.
+fn read(path: &Path) -> Result<String, CaError> {
+    let metadata = fs::metadata(path).map_err(at(path))?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE_SIZE {
+        let problem = format!("not a regular file of at most {MAX_FILE_SIZE} bytes");
+        return Err(CaError::Unusable { path: path.to_owned(), problem });
+    }
+    fs::read_to_string(path).map_err(at(path))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> CaError {

@@ -101,6 +101,16 @@ fn files_that_are_no_ca_are_told_and_never_replaced() {
     assert!(told().contains("ca.key"), "{}", told());
     assert!(!files.key().exists(), "a CA was made in place of a broken one");
 
+    std::os::unix::fs::symlink(folder.0.join("nowhere"), files.key()).unwrap();
+    assert!(told().contains("ca.key: No such file"), "{}", told());
+    fs::remove_file(files.key()).unwrap();
+    fs::remove_file(files.certificate()).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(files.certificate()).status().unwrap().success());
+    fs::write(files.key(), key.serialize_pem()).unwrap();
+    fs::set_permissions(files.key(), fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(told().contains("ca.crt: not a regular file"), "{}", told());
+    fs::remove_file(files.certificate()).unwrap();
+
     let mut old = CertificateParams::default();
     old.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     old.not_after = rcgen::date_time_ymd(2020, 1, 1);
