@@ -104,7 +104,8 @@ async fn what_frames_a_body_has_one_meaning_as_in_http1() {
             request = request.header("content-length", *length);
         }
         let mut stream = requests.begin(request.body(()).unwrap(), false).await;
-        stream.send.send_data(Bytes::from_static(b"abc"), true).unwrap();
+        // The refusal may be there first.
+        drop(stream.send.send_data(Bytes::from_static(b"abc"), true));
         let answer = stream.answer().await;
         assert_eq!((answer.status, answer.refusal()), (400, "bad_request"), "{url} {lengths:?} {}", answer.body);
     }
