@@ -14,7 +14,6 @@ use std::{
 use tokio::{sync::Mutex, task::JoinSet};
 
 use crate::{
-    ca,
     config::{self, Config},
     snapshot::{Current, Parts, Snapshot},
     telemetry::LevelHandle,
@@ -139,7 +138,6 @@ impl Reloader {
         if let Some(path) = &self.path {
             files.push((Group::Config, path.clone()));
             files.extend(ca_files(&snapshot.config).map(|path| (Group::Config, path.to_owned())));
-            files.extend(own_ca(&snapshot.config).into_iter().flatten().map(|path| (Group::Config, path)));
         }
         for (name, profile) in &snapshot.profiles {
             files.extend(profile.slot.files().iter().map(|path| (Group::Profile(Arc::clone(name)), path.clone())));
@@ -170,15 +168,6 @@ fn mark(path: &Path) -> Mark {
     use std::os::unix::fs::MetadataExt;
     let file = std::fs::metadata(path).ok()?;
     Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
-}
-
-/// The files of the CA that interception signs with.
-fn own_ca(config: &Config) -> Option<[PathBuf; 2]> {
-    if config.ca.ephemeral || config.intercepted().is_empty() {
-        return None;
-    }
-    let files = ca::Files::at(config.ca.directory.as_deref()).ok()?;
-    Some([files.certificate(), files.key()])
 }
 
 fn ca_files(config: &Config) -> impl Iterator<Item = &Path> {
