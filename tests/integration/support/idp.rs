@@ -22,8 +22,8 @@ pub struct Idp {
     address: SocketAddr,
     state: Arc<State>,
     task: Mutex<Option<JoinHandle<()>>>,
-    /// Bound and not listening while it is down: nobody else gets the port.
-    held: Mutex<Option<TcpSocket>>,
+    /// Bound and never listening: nobody else gets the port while it is down.
+    _held: TcpSocket,
 }
 
 struct State {
@@ -50,10 +50,18 @@ pub enum Reply {
     Close,
 }
 
+/// A socket that shares its address with others of ours.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
+}
+
 impl Idp {
     /// Starts one that gives tokens of an hour.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let held = bound("127.0.0.1:0".parse().unwrap());
         let state = State {
             calls: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
@@ -61,13 +69,9 @@ impl Idp {
             requests: Mutex::default(),
             secret: Mutex::default(),
         };
-        let idp = Self {
-            address: listener.local_addr().unwrap(),
-            state: Arc::new(state),
-            task: Mutex::default(),
-            held: Mutex::default(),
-        };
-        idp.accept(listener);
+        let idp =
+            Self { address: held.local_addr().unwrap(), state: Arc::new(state), task: Mutex::default(), _held: held };
+        idp.up().await;
         idp
     }
 
@@ -125,16 +129,11 @@ impl Idp {
             task.abort();
             drop(task.await);
         }
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        *self.held.lock().unwrap() = Some(socket);
     }
 
     /// On the same port again.
     pub async fn up(&self) {
-        let socket = self.held.lock().unwrap().take().expect("it was down");
-        self.accept(socket.listen(1024).unwrap());
+        self.accept(bound(self.address).listen(1024).unwrap());
     }
 
     /// A profile in TOML that uses it.
