@@ -143,9 +143,9 @@ fn options(limits: &Limits) -> H2Options {
     options
 }
 
-/// Its minor version.
+/// The minor version, as a head of HTTP/1.1 has it.
 const HTTP_1_1: u8 = 1;
-/// Per stream, bytes: the 64 KiB that the protocol begins with slow an upload down to a fifth.
+/// Per stream, bytes: with the 64 KiB that the protocol begins with, an upload waits for us after each of them.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Per connection, bytes.
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
