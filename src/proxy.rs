@@ -15,6 +15,9 @@ pub mod retry;
 pub mod target;
 pub mod tunnel;
 mod upgrade;
+mod via;
+
+pub use via::Via;
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,28 +64,6 @@ pub struct Injector {
     pub dialled: Option<Dialled>,
     /// Our entry in `Via`, by which a loop through others is known too.
     pub via: Via,
-}
-
-/// `1.1 lanyard-ID`.
-#[derive(Clone, Debug)]
-pub struct Via {
-    value: HeaderValue,
-    pseudonym: String,
-}
-
-impl Via {
-    /// One that no other process has.
-    pub fn new() -> Self {
-        let pseudonym = format!("lanyard-{}", crate::telemetry::new_id());
-        let value = HeaderValue::try_from(format!("1.1 {pseudonym}"));
-        Self { value: value.unwrap_or_else(|_| HeaderValue::from_static("1.1 lanyard")), pseudonym }
-    }
-}
-
-impl Default for Via {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 #[async_trait]
@@ -156,7 +137,7 @@ impl ProxyHttp for Injector {
         headers::restore_trailers(head, session.req_header())?;
         let asked = named(session.req_header()).host.filter(|_| destination.fixed.is_some());
         let authority = asked.map_or_else(|| destination.authority().into_bytes(), <[u8]>::to_vec);
-        headers::rewrite(head, &authority, &self.via.value, &context.credential)?;
+        headers::rewrite(head, &authority, self.via.value(), &context.credential)?;
         context.upstream_status = None;
         context.sends += 1;
         context.expect_answer();
@@ -350,12 +331,7 @@ impl Injector {
         context.target = Some(target.clone());
         let route = self.route(&snapshot, &target, head)?;
         context.route.clone_from(&route);
-        let own_via = head
-            .headers
-            .get_all(header::VIA)
-            .iter()
-            .any(|via| via.to_str().is_ok_and(|text| text.contains(&self.via.pseudonym)));
-        if own_via {
+        if self.via.is_in(&head.headers) {
             let hint = match connection.listening.original {
                 None => {
                     "the upstream sends requests back to lanyard: look at its proxy settings, and at `upstream` here"
