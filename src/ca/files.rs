@@ -4,10 +4,10 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use rcgen::KeyPair;
+use rustix::fs::{FlockOperation, flock};
 
 use super::{Authority, CaError};
 use crate::{config::MAX_FILE_SIZE, route::pattern::HostPattern, secret::Secret};
@@ -105,23 +105,26 @@ impl Files {
     pub fn load_or_create(&self, hosts: &[HostPattern]) -> Result<Authority, CaError> {
         match self.load() {
             Err(CaError::Absent(_)) => match self.create(hosts, false) {
-                Err(CaError::Exists(_)) => self.load_soon(),
+                Err(CaError::Exists(_)) => self.load(),
                 created => created,
             },
-            Err(CaError::File { .. }) if self.certificate().exists() && !self.key().exists() => self.load_soon(),
+            Err(CaError::File { .. }) if self.certificate().exists() && !self.key().exists() => {
+                // Another process may be just between the two.
+                drop(self.lock()?);
+                self.load()
+            }
             loaded => loaded,
         }
     }
 
-    /// Reads what another process is just writing.
-    fn load_soon(&self) -> Result<Authority, CaError> {
-        for _ in 0..50 {
-            if self.key().exists() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
+    /// Waits until no other process writes here, and keeps them from it for as long as the lock lives.
+    fn lock(&self) -> Result<fs::File, CaError> {
+        let directory = fs::File::open(&self.directory).map_err(at(&self.directory))?;
+        // Some file systems know no locks: there a race ends in an error, and the next start reads what is there.
+        if let Err(error) = flock(&directory, FlockOperation::LockExclusive) {
+            tracing::debug!(directory = %self.directory.display(), %error, "not locked");
         }
-        self.load()
+        Ok(directory)
     }
 
     /// Makes a CA for these hosts and writes both files; `replace`: also where there is one.
@@ -131,8 +134,9 @@ impl Files {
     pub fn create(&self, hosts: &[HostPattern], replace: bool) -> Result<Authority, CaError> {
         // Whoever can write there can put a CA of his own in its place, whatever the umask says.
         fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.directory).map_err(at(&self.directory))?;
+        let _lock = self.lock()?;
         let (authority, private) = Authority::new(hosts)?;
-        // The certificate first: without its key it is no danger, and whoever comes second finds it there.
+        // The certificate first: without its key it is no danger.
         self.put(&self.certificate(), authority.pem(), 0o644, replace)?;
         self.put(&self.key(), private.expose(), 0o600, replace)?;
         Ok(authority)
