@@ -222,11 +222,13 @@ pub enum Speaks {
 impl Speaks {
     /// Decides it from the request.
     pub fn of(head: &RequestHeader, is_upgrade: bool, destination: &Destination) -> Self {
-        let content_type = head.headers.get(header::CONTENT_TYPE);
-        let is_grpc = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        let is_grpc = || {
+            let content_type = head.headers.get(header::CONTENT_TYPE);
+            content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+        };
         if is_upgrade {
             Self::Http1
-        } else if head.version == Version::HTTP_2 && (is_grpc || destination.fixed.is_some()) {
+        } else if head.version == Version::HTTP_2 && (destination.fixed.is_some() || is_grpc()) {
             Self::Http2
         } else {
             Self::Either

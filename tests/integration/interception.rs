@@ -237,7 +237,6 @@ async fn plain_requests_in_a_tunnel_are_injected_wherever_a_route_is_for_their_h
     for method in ["PROPFIND", "UPDATEREDIRECTREF", "x-own"] {
         // In pieces: what it begins with is no request yet.
         wire.send(&method[..3]).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
         wire.send(format!("{} /dav HTTP/1.1\r\nHost: {}\r\n\r\n", &method[3..], upstream.address)).await;
         wire.answer().await;
         assert_eq!((upstream.seen.last().method.as_str(), upstream.seen.last().path.as_str()), (method, "/dav"));
