@@ -246,6 +246,8 @@ async fn a_drain_lets_streams_end_and_takes_no_new_connection() {
     let asked = tokio::time::Instant::now();
     lanyard.signal("TERM");
     // GOAWAY ends the idle connection at once, and the busy one after its last stream.
+    eventually("the busy one is told", async || client.requests.were_sent_away().await).await;
+    assert!(!last.is_finished(), "it is told while its stream goes on");
     tokio::time::timeout(Duration::from_secs(1), idle.connection).await.expect("GOAWAY").unwrap().unwrap();
     assert_eq!(last.await.unwrap(), 200);
     assert_eq!(lanyard.ended().await, Some(0));

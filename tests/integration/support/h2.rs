@@ -62,6 +62,12 @@ impl Requests {
         H2Stream { send, answer }
     }
 
+    /// Whether the server said that it takes no more requests (GOAWAY, RFC 9113 6.8).
+    pub async fn were_sent_away(&self) -> bool {
+        let ready = timeout(Duration::from_secs(10), self.0.clone().ready()).await.expect("ready, or an error");
+        ready.is_err_and(|error| error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
+    }
+
     /// GET, or POST where there is a body.
     pub async fn ask(&self, url: &str, body: &str) -> H2Answer {
         let method = if body.is_empty() { "GET" } else { "POST" };
