@@ -47,6 +47,7 @@ use crate::{
         target::{Listening, Role},
     },
     snapshot::Current,
+    telemetry::RequestId,
 };
 
 /// What every connection is served with.
@@ -349,16 +350,16 @@ async fn overloaded(front: &Front, client: ClientStream, limits: &Limits) {
 /// Answers a connection that has no request, and closes it.
 async fn refuse(front: &Front, client: ClientStream, refusal: &Refusal) {
     let request_id = count_refusal(front, client.facts(), refusal);
-    client.farewell(&refusal.to_http1(&request_id)).await;
+    client.farewell(&refusal.to_http1(request_id)).await;
 }
 
 /// Counts and logs a refusal that the request side never sees; the `request_id` for the answer.
-fn count_refusal(front: &Front, facts: &Connection, refusal: &Refusal) -> String {
-    let request_id = crate::telemetry::new_id();
+fn count_refusal(front: &Front, facts: &Connection, refusal: &Refusal) -> RequestId {
+    let request_id = RequestId::new();
     front.metrics.refused(refusal.code.as_str());
     front.current.load().bare_metrics.request(Outcome::Refused, 0.0);
     tracing::info!(
-        request_id,
+        %request_id,
         listener = &*facts.listener,
         client = facts.peer.map(tracing::field::display),
         outcome = "refused",

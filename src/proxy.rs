@@ -295,7 +295,7 @@ impl ProxyHttp for Injector {
             if answered {
                 context.refusal = Some(refusal);
             } else if self.refuse(session, context, refusal).await.is_err() {
-                tracing::debug!(request_id = context.request_id, "the client left before its refusal");
+                tracing::debug!(request_id = %context.request_id, "the client left before its refusal");
             }
         }
         let error_code = context.refusal.as_ref().map_or(0, |refusal| refusal.code.status().as_u16());
@@ -316,7 +316,7 @@ impl ProxyHttp for Injector {
 
     /// Only pingora's own log lines would use it.
     fn request_summary(&self, _session: &Session, context: &Context) -> String {
-        context.request_id.clone()
+        context.request_id.to_string()
     }
 }
 
@@ -407,7 +407,7 @@ impl Injector {
             return Ok(Carried::Token { profile: Arc::clone(profile), token });
         }
         let asked = tokio::time::Instant::now();
-        let token = profile.slot.get(&context.request_id).await;
+        let token = profile.slot.get(context.request_id).await;
         context.token_wait = asked.elapsed();
         match token {
             Ok(token) => Ok(Carried::Token { profile: Arc::clone(profile), token }),
@@ -421,7 +421,7 @@ impl Injector {
     /// Answers with a refusal, and closes the connection after it: the body may be unread.
     async fn refuse(&self, session: &mut Session, context: &mut Context, refusal: Refusal) -> Result<()> {
         self.metrics.refused(refusal.code.as_str());
-        let body = refusal.body(&context.request_id);
+        let body = refusal.body(context.request_id);
         let header = refusal.header(&body)?;
         context.refusal = Some(refusal);
         session.write_error_response(header, body).await

@@ -5,10 +5,12 @@
 //! are dropped at every level; what an operator needs of them, lanyard says itself. A panic's text is dropped too,
 //! unless it is a literal in the code, for a formatted one can hold anything.
 
-use std::{io::IsTerminal, sync::Once};
+use std::{fmt, io::IsTerminal, sync::Once};
 
 use tracing::{Level, Metadata};
-use tracing_subscriber::{filter::FilterFn, fmt, layer::SubscriberExt, registry, reload, util::SubscriberInitExt};
+use tracing_subscriber::{
+    filter::FilterFn, fmt::layer, layer::SubscriberExt, registry, reload, util::SubscriberInitExt,
+};
 
 use crate::config::{Log, LogFormat};
 
@@ -16,8 +18,8 @@ use crate::config::{Log, LogFormat};
 #[derive(Clone)]
 pub struct LevelHandle(reload::Handle<OwnEvents, tracing_subscriber::Registry>);
 
-impl std::fmt::Debug for LevelHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for LevelHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LevelHandle")
     }
 }
@@ -38,7 +40,7 @@ pub fn init(log: &Log) -> LevelHandle {
     let (filter, handle) = reload::Layer::new(own_events(log.level()));
     let terminal = std::io::stderr().is_terminal();
     let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let writer = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let writer = layer().with_writer(std::io::stderr).with_target(false);
     let subscriber = registry().with(filter);
     // An error says that somebody set one up before us, as a test harness does.
     drop(match format {
@@ -70,9 +72,32 @@ fn log_panics() {
     });
 }
 
-/// A new id for a request: 16 hexadecimal digits, unique enough to find its lines in a log.
+/// What the lines of a request in a log have in common: 16 hexadecimal digits, unique enough to find them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    /// A new one.
+    pub fn new() -> Self {
+        Self(fastrand::u64(..))
+    }
+}
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A new name of 16 hexadecimal digits, for what is no request.
 pub fn new_id() -> String {
-    format!("{:016x}", fastrand::u64(..))
+    RequestId::new().to_string()
 }
 
 /// Milliseconds to the microsecond, for logs.

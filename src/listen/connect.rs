@@ -32,12 +32,12 @@ pub(super) async fn serve(front: &Arc<Front>, mut client: ClientStream, authorit
     let passage = Passage::new(client.facts(), &snapshot, Some("CONNECT"), Some(authority.to_owned()));
     match open(front, &snapshot, &client, authority).await {
         Err(refusal) => {
-            client.farewell(&refusal.to_http1(&passage.request_id)).await;
+            client.farewell(&refusal.to_http1(passage.request_id)).await;
             passage.refused(front, &refusal, Some(refusal.code.status().as_u16()));
         }
         Ok(Way::Intercept { leaves, host, port }) => {
             if establish(&mut client).await.is_ok() {
-                tracing::debug!(request_id = passage.request_id, target = authority, "CONNECT is intercepted");
+                tracing::debug!(request_id = %passage.request_id, target = authority, "CONNECT is intercepted");
                 intercept::serve(front, client, &leaves, &host, port, shutdown).await;
             }
         }

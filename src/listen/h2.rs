@@ -30,6 +30,7 @@ use crate::{
         context::Connection,
         refusal::{Code, Refusal},
     },
+    telemetry::RequestId,
 };
 
 /// Serves an HTTP/2 connection to its end: streams in tasks of their own, the connection here.
@@ -108,8 +109,8 @@ async fn stream(
         }
         Some(refusal) => {
             let request_id = count_refusal(front, &facts, &refusal);
-            if let Err(error) = refuse(session, &refusal, &request_id).await {
-                tracing::debug!(request_id, error = error.etype().as_str(), "the client left before its refusal");
+            if let Err(error) = refuse(session, &refusal, request_id).await {
+                tracing::debug!(%request_id, error = error.etype().as_str(), "the client left before its refusal");
             }
         }
     }
@@ -126,7 +127,7 @@ fn malformed(head: &RequestHeader) -> Option<Refusal> {
     framing(HTTP_1_1, std::iter::empty(), lengths).err()
 }
 
-async fn refuse(mut session: HttpSession, refusal: &Refusal, request_id: &str) -> pingora::Result<()> {
+async fn refuse(mut session: HttpSession, refusal: &Refusal, request_id: RequestId) -> pingora::Result<()> {
     let body = refusal.body(request_id);
     let head = refusal.header(&body)?;
     session.write_response_header(Box::new(head), false)?;

@@ -14,12 +14,13 @@ use crate::{
         refusal::{Code, Refusal},
     },
     snapshot::Snapshot,
+    telemetry::RequestId,
 };
 
 /// A tunnel that is asked for, from then to its log line.
 pub(super) struct Passage {
     /// In the refusal and the log line.
-    pub(super) request_id: String,
+    pub(super) request_id: RequestId,
     started: Instant,
     facts: Arc<Connection>,
     snapshot: Arc<Snapshot>,
@@ -38,7 +39,7 @@ impl Passage {
         target: Option<String>,
     ) -> Self {
         Self {
-            request_id: crate::telemetry::new_id(),
+            request_id: RequestId::new(),
             started: Instant::now(),
             facts: Arc::clone(facts),
             snapshot: Arc::clone(snapshot),
@@ -59,7 +60,7 @@ impl Passage {
         front.metrics.tunnels().inc();
         let copied = copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await;
         let bytes = copied.unwrap_or_else(|error| {
-            tracing::debug!(request_id = self.request_id, %error, "tunnel ended");
+            tracing::debug!(request_id = %self.request_id, %error, "tunnel ended");
             (0, 0)
         });
         self.log(Outcome::Bypassed, Some(200), bytes, None, has_route.then_some(NOT_INTERCEPTED));
@@ -83,7 +84,7 @@ impl Passage {
         self.snapshot.bare_metrics.request(outcome, self.started.elapsed().as_secs_f64());
         if self.snapshot.config.log.access {
             tracing::info!(
-                request_id = self.request_id,
+                request_id = %self.request_id,
                 listener = &*self.facts.listener,
                 client = self.facts.peer.map(tracing::field::display),
                 method = self.method,

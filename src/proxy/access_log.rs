@@ -17,7 +17,7 @@ pub(super) fn write(context: &Context, method: &str, status: u16, error: Option<
         _ => None,
     };
     tracing::info!(
-        request_id = context.request_id,
+        request_id = %context.request_id,
         listener = context.connection.as_ref().map(|c| &*c.listener),
         client = context.connection.as_ref().and_then(|c| c.peer).map(tracing::field::display),
         method,

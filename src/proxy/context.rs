@@ -21,6 +21,7 @@ use super::{
 use crate::{
     metrics::{Outcome, ProfileMetrics},
     snapshot::{Profile, RouteEntry, Snapshot},
+    telemetry::RequestId,
     token::Token,
 };
 
@@ -104,7 +105,7 @@ impl Due {
 #[derive(Debug)]
 pub struct Context {
     /// In the refusal, the log of the request and that of the token request it waits for.
-    pub request_id: String,
+    pub request_id: RequestId,
     /// When its head had arrived.
     pub started: Instant,
     /// Its connection's facts.
@@ -159,7 +160,7 @@ impl Context {
     /// A request that nothing is known of yet.
     pub fn new() -> Self {
         Self {
-            request_id: crate::telemetry::new_id(),
+            request_id: RequestId::new(),
             started: Instant::now(),
             connection: None,
             snapshot: None,

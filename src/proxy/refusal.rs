@@ -7,6 +7,8 @@ use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
 use serde::Serialize;
 
+use crate::telemetry::RequestId;
+
 /// A request that is not forwarded: why, and what to do about it. Never holds a token or a secret.
 #[derive(Clone, Debug)]
 pub struct Refusal {
@@ -117,13 +119,13 @@ impl Refusal {
     }
 
     /// The answer's body: one JSON object and a line end.
-    pub fn body(&self, request_id: &str) -> Bytes {
+    pub fn body(&self, request_id: RequestId) -> Bytes {
         let body = Body {
             error: self.code.as_str(),
             detail: &self.detail,
             hint: &self.hint,
             profile: self.profile.as_deref(),
-            request_id,
+            request_id: &request_id.to_string(),
         };
         let mut bytes = serde_json::to_vec(&body).unwrap_or_default();
         bytes.push(b'\n');
@@ -150,7 +152,7 @@ impl Refusal {
     }
 
     /// The whole answer as bytes, for a connection that never became a session.
-    pub fn to_http1(&self, request_id: &str) -> Vec<u8> {
+    pub fn to_http1(&self, request_id: RequestId) -> Vec<u8> {
         let body = self.body(request_id);
         let status = self.code.status();
         let retry_after =
@@ -216,11 +218,14 @@ mod tests {
         let refusal = Refusal::new(Code::TokenUnavailable, "it \"failed\"", "mend it")
             .for_profile(&"billing".into())
             .retry_after(Duration::from_millis(1200));
-        let body = refusal.body("abc");
+        let id = RequestId::new();
+        let body = refusal.body(id);
         assert_eq!(
             std::str::from_utf8(&body).unwrap(),
-            "{\"error\":\"token_unavailable\",\"detail\":\"it \\\"failed\\\"\",\"hint\":\"mend it\",\
-             \"profile\":\"billing\",\"request_id\":\"abc\"}\n"
+            format!(
+                "{{\"error\":\"token_unavailable\",\"detail\":\"it \\\"failed\\\"\",\"hint\":\"mend it\",\
+                 \"profile\":\"billing\",\"request_id\":\"{id}\"}}\n"
+            )
         );
         let header = refusal.header(&body).unwrap();
         assert_eq!(header.status, 503);
@@ -232,8 +237,11 @@ mod tests {
         ] {
             assert_eq!(header.headers.get(name).unwrap(), value);
         }
-        let bytes = String::from_utf8(refusal.to_http1("abc")).unwrap();
+        let bytes = String::from_utf8(refusal.to_http1(id)).unwrap();
         assert!(bytes.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{bytes}");
-        assert!(bytes.contains("\r\nRetry-After: 2\r\n") && bytes.ends_with("\"request_id\":\"abc\"}\n"), "{bytes}");
+        assert!(
+            bytes.contains("\r\nRetry-After: 2\r\n") && bytes.ends_with(&format!("\"request_id\":\"{id}\"}}\n")),
+            "{bytes}"
+        );
     }
 }

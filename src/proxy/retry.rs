@@ -38,7 +38,7 @@ pub async fn after_answer(session: &mut Session, context: &mut Context, answer: 
         return None;
     }
     let profile = Arc::clone(profile);
-    let newer = profile.slot.reject(token.serial, &context.request_id).await?;
+    let newer = profile.slot.reject(token.serial, context.request_id).await?;
     let body = session.as_ref();
     if body.retry_buffer_truncated() || body.body_bytes_read() > profile.config.replay_limit {
         return None;

@@ -179,7 +179,7 @@ fn header_value(prefix: &str, token: &Secret) -> Result<HeaderValue, FetchError>
 
 fn log(shared: &Shared, wanted: &Wanted, outcome: &Result<(Arc<Token>, Option<String>), FetchError>, took: Duration) {
     let profile = &*shared.policy.profile;
-    let request_id = wanted.request_id.clone().unwrap_or_else(crate::telemetry::new_id);
+    let request_id = wanted.request_id.unwrap_or_default();
     let reason = wanted.reason.as_str();
     let duration_ms = took.as_secs_f64() * 1000.0;
     match outcome {
@@ -187,7 +187,7 @@ fn log(shared: &Shared, wanted: &Wanted, outcome: &Result<(Arc<Token>, Option<St
             let lifetime_s = (token.expires_at - token.fetched_at).as_secs();
             tracing::info!(
                 profile,
-                request_id,
+                %request_id,
                 reason,
                 duration_ms,
                 serial = token.serial,
@@ -195,10 +195,10 @@ fn log(shared: &Shared, wanted: &Wanted, outcome: &Result<(Arc<Token>, Option<St
                 "token fetched"
             );
             if let Some(warning) = warning {
-                tracing::warn!(profile, request_id, warning, "token differs from what was asked for");
+                tracing::warn!(profile, %request_id, warning, "token differs from what was asked for");
             }
             if lifetime_s == 0 {
-                tracing::warn!(profile, request_id, "token is already expired: it is not cached");
+                tracing::warn!(profile, %request_id, "token is already expired: it is not cached");
             }
         }
         Err(error) => {
@@ -207,7 +207,7 @@ fn log(shared: &Shared, wanted: &Wanted, outcome: &Result<(Arc<Token>, Option<St
             if serving && error.is_transient() {
                 tracing::warn!(
                     profile,
-                    request_id,
+                    %request_id,
                     reason,
                     duration_ms,
                     kind,
@@ -219,7 +219,7 @@ fn log(shared: &Shared, wanted: &Wanted, outcome: &Result<(Arc<Token>, Option<St
             } else {
                 tracing::error!(
                     profile,
-                    request_id,
+                    %request_id,
                     reason,
                     duration_ms,
                     kind,

@@ -24,6 +24,7 @@ use crate::{
     clock::{Clock, Moment},
     credential::{Credential, FetchError},
     metrics::ProfileMetrics,
+    telemetry::RequestId,
 };
 
 /// What a profile yielded: a header value, when it ends, and which one it is.
@@ -147,7 +148,7 @@ pub(super) struct Rounds {
 pub(super) struct Wanted {
     pub(super) reason: Reason,
     /// The request that waits, for the log.
-    pub(super) request_id: Option<String>,
+    pub(super) request_id: Option<RequestId>,
 }
 
 /// Why a token is fetched.
@@ -221,7 +222,7 @@ impl Slot {
     ///
     /// # Errors
     /// The fetch failed (for everyone who waited), or did not end in time.
-    pub async fn get(&self, request_id: &str) -> Result<Arc<Token>, Unavailable> {
+    pub async fn get(&self, request_id: RequestId) -> Result<Arc<Token>, Unavailable> {
         if let Some(token) = self.usable() {
             return Ok(token);
         }
@@ -240,7 +241,7 @@ impl Slot {
 
     /// An upstream rejected the token with this serial: a newer one, if there is one or if one fetch brings it.
     /// `None` where the rejection has to stand: the provider was asked for this too recently, or has nothing newer.
-    pub async fn reject(&self, serial: u64, request_id: &str) -> Option<Arc<Token>> {
+    pub async fn reject(&self, serial: u64, request_id: RequestId) -> Option<Arc<Token>> {
         let shared = &self.shared;
         let mut rounds = shared.rounds.subscribe();
         if let Join::Wait(round) = shared.join_rejected(serial, request_id) {
@@ -323,17 +324,17 @@ impl Shared {
     }
 
     /// Joins the round in flight or asks for one, unless the provider is being left alone after a failure.
-    fn join_demand(&self, request_id: &str) -> Join {
+    fn join_demand(&self, request_id: RequestId) -> Join {
         let now = self.clock.now();
         let is_settled = |current: Option<&Token>| current.is_some_and(|token| now < token.expires_at);
         self.join(is_settled, |rounds| {
-            let wanted = Wanted { reason: Reason::Demand, request_id: Some(request_id.to_owned()) };
+            let wanted = Wanted { reason: Reason::Demand, request_id: Some(request_id) };
             (!rounds.is_backing_off(now)).then_some(wanted)
         })
     }
 
     /// Joins the round in flight or asks for one, if this token is still the current one and `reject_interval` is over.
-    fn join_rejected(&self, serial: u64, request_id: &str) -> Join {
+    fn join_rejected(&self, serial: u64, request_id: RequestId) -> Join {
         let now = self.clock.now();
         let is_settled = |current: Option<&Token>| current.is_none_or(|token| token.serial != serial);
         self.join(is_settled, |rounds| {
@@ -343,7 +344,7 @@ impl Shared {
             }
             rounds.rejected_at = Some(now);
             self.metrics.token_rejected.inc();
-            Some(Wanted { reason: Reason::Rejected, request_id: Some(request_id.to_owned()) })
+            Some(Wanted { reason: Reason::Rejected, request_id: Some(request_id) })
         })
     }
 

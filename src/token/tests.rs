@@ -20,6 +20,7 @@ use crate::{
     credential::{Credential, FetchError, FetchErrorKind, Fetched},
     metrics::Metrics,
     secret::Secret,
+    telemetry::RequestId,
 };
 
 /// A provider that counts, delays, and answers as it is told.
@@ -116,7 +117,7 @@ fn spawn_gets(slot: &Arc<Slot>, count: usize) -> Vec<tokio::task::JoinHandle<(Re
             let slot = Arc::clone(slot);
             tokio::spawn(async move {
                 let began = Instant::now();
-                (slot.get("r").await.map(|token| token.serial), began.elapsed())
+                (slot.get(RequestId::new()).await.map(|token| token.serial), began.elapsed())
             })
         })
         .collect()
@@ -176,7 +177,7 @@ async fn an_outage_is_bridged_until_expiry_and_not_longer() {
     assert!(slot.usable().is_some());
     pass(1.0).await;
     assert!(slot.usable().is_none());
-    assert!(matches!(slot.get("r").await, Err(Unavailable::Failed { .. })));
+    assert!(matches!(slot.get(RequestId::new()).await, Err(Unavailable::Failed { .. })));
     let asked = provider.calls();
     assert!((3..=9).contains(&asked), "backs off: {asked} calls in 50 s");
     provider.always(10, Ok(100));
@@ -214,7 +215,7 @@ async fn one_rejected_token_costs_one_fetch() {
             let slot = Arc::clone(&slot);
             tokio::spawn(async move {
                 sleep(Duration::from_millis(n * 30)).await;
-                slot.reject(1, "r").await.map(|token| token.serial)
+                slot.reject(1, RequestId::new()).await.map(|token| token.serial)
             })
         })
         .collect();
@@ -229,10 +230,10 @@ async fn a_server_that_rejects_everything_costs_one_fetch_an_interval() {
     let (provider, slot) = start(|policy| policy.prefetch = true);
     slot.first_answer().await;
     for _ in 0..1000 {
-        let serial = slot.get("r").await.unwrap().serial;
-        if let Some(newer) = slot.reject(serial, "r").await {
+        let serial = slot.get(RequestId::new()).await.unwrap().serial;
+        if let Some(newer) = slot.reject(serial, RequestId::new()).await {
             // The new token is refused as well.
-            slot.reject(newer.serial, "r").await;
+            slot.reject(newer.serial, RequestId::new()).await;
         }
         advance(Duration::from_millis(35)).await;
     }
@@ -245,9 +246,9 @@ async fn a_rejection_while_the_provider_is_down_leaves_the_token() {
     let (provider, slot) = start(|policy| policy.prefetch = true);
     slot.first_answer().await;
     provider.always(10, Err(FetchErrorKind::Unreachable));
-    assert!(slot.reject(1, "r").await.is_none());
+    assert!(slot.reject(1, RequestId::new()).await.is_none());
     assert_eq!(slot.usable().unwrap().serial, 1);
-    assert!(slot.reject(1, "r").await.is_none());
+    assert!(slot.reject(1, RequestId::new()).await.is_none());
     assert_eq!(provider.calls(), 2);
 }
 
@@ -255,13 +256,13 @@ async fn a_rejection_while_the_provider_is_down_leaves_the_token() {
 async fn a_late_rejection_takes_the_newer_token_without_waiting_for_a_refresh() {
     let (provider, slot) = start(|policy| policy.prefetch = true);
     slot.first_answer().await;
-    assert_eq!(slot.reject(1, "r").await.unwrap().serial, 2);
+    assert_eq!(slot.reject(1, RequestId::new()).await.unwrap().serial, 2);
     provider.always(4000, Ok(3600));
     slot.source_changed();
     pass(0.5).await;
     assert_eq!(provider.calls(), 3, "a fetch is in flight");
     let began = Instant::now();
-    assert_eq!(slot.reject(1, "r").await.unwrap().serial, 2);
+    assert_eq!(slot.reject(1, RequestId::new()).await.unwrap().serial, 2);
     assert_eq!((began.elapsed(), provider.calls()), (Duration::ZERO, 3));
 }
 
@@ -332,7 +333,7 @@ async fn an_idle_profile_rests_and_wakes() {
     pass(1000.0).await;
     assert!(provider.calls() <= calls + 1, "{} calls", provider.calls());
     let before = provider.calls();
-    assert!(slot.get("r").await.is_ok());
+    assert!(slot.get(RequestId::new()).await.is_ok());
     assert_eq!(provider.calls(), before + 1);
     pass(200.0).await;
     assert!(provider.calls() > before + 1, "and is kept warm again");
@@ -343,7 +344,7 @@ async fn a_token_carries_its_prefix_and_hides_itself() {
     for (prefix, lifetime, value) in [("Bearer", UNTOLD, "Bearer token-1"), ("", 60, "token-1")] {
         let (provider, slot) = start(|policy| policy.prefix = prefix.to_owned());
         provider.always(0, Ok(lifetime));
-        let token = slot.get("r").await.unwrap();
+        let token = slot.get(RequestId::new()).await.unwrap();
         assert!(token.value == value && token.value.is_sensitive());
         assert!(!format!("{token:?}{slot:?}").contains("token-1"));
         let lives = if lifetime == UNTOLD { 300 } else { 60 };
@@ -356,12 +357,12 @@ async fn a_bug_or_an_illegal_token_is_a_failed_round() {
     for bad in [PANICS, ILLEGAL] {
         let (provider, slot) = start(|_| {});
         provider.next(Ok(bad));
-        let failed = slot.get("r").await;
+        let failed = slot.get(RequestId::new()).await;
         assert!(
             matches!(&failed, Err(Unavailable::Failed { error, .. }) if error.kind == FetchErrorKind::InvalidResponse)
         );
         pass(2.0).await;
-        assert_eq!(slot.get("r").await.unwrap().serial, if bad == PANICS { 1 } else { 2 });
+        assert_eq!(slot.get(RequestId::new()).await.unwrap().serial, if bad == PANICS { 1 } else { 2 });
     }
 }
 

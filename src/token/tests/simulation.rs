@@ -26,7 +26,7 @@ async fn a_slot_keeps_its_promises_whatever_happens() {
                     rejections += 1;
                     let rejected = tokio::spawn({
                         let slot = Arc::clone(&slot);
-                        async move { slot.reject(last, "r").await.map(|token| token.serial) }
+                        async move { slot.reject(last, RequestId::new()).await.map(|token| token.serial) }
                     });
                     if let Some(newer) = rejected.await.unwrap() {
                         assert!(newer > last, "seed {seed}");
@@ -34,7 +34,7 @@ async fn a_slot_keeps_its_promises_whatever_happens() {
                 }
                 4..7 => {
                     let began = Instant::now();
-                    if let Ok(token) = slot.get("r").await {
+                    if let Ok(token) = slot.get(RequestId::new()).await {
                         assert!(token.serial >= last, "seed {seed}: a serial went back");
                         last = token.serial;
                     }
