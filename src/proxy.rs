@@ -5,7 +5,7 @@
 //! here and nowhere else), `upstream_response_filter` (the 401 loop), `logging`. Failures end in `fail_to_proxy`.
 
 mod access_log;
-mod admit;
+pub mod admit;
 pub mod context;
 pub mod dialled;
 mod failure;
@@ -95,7 +95,14 @@ impl ProxyHttp for Injector {
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
-        match self.admit(session, context).await {
+        let head = session.req_header();
+        let admitted = async {
+            let wanted = self.lead(named(head), &head.headers, context)?;
+            self.equip(wanted, context).await?;
+            context.addresses = Some(self.addresses(context).await?);
+            Ok(())
+        };
+        match admitted.await {
             Ok(()) => Ok(false),
             Err(refusal) => {
                 // What goes wrong now is the client's: it left.

@@ -1,16 +1,19 @@
 //! What a request may carry, and where it goes: decided here, whichever way it is sent.
+//!
+//! Two steps: [`Injector::lead`] tells the route and the destination and waits for nothing; [`Injector::equip`] gets the
+//! credential and [`Injector::addresses`] the addresses, which may take time.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use pingora::{http::RequestHeader, proxy::Session};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
     Injector,
-    context::{Carried, Context},
-    dialled, headers, named,
+    context::{Carried, Connection, Context},
+    dialled, headers,
     peer::{self, Destination},
     refusal::{Code, Refusal},
-    target::{self, NamedBy, Target},
+    target::{self, Named, NamedBy, Target},
 };
 use crate::{
     config::{Existing, OnUnavailable, Unmatched},
@@ -19,18 +22,74 @@ use crate::{
     token::Unavailable,
 };
 
+/// The header fields of a request, however they are kept.
+pub trait Fields {
+    /// The values of all fields with this name, in the order in which they came.
+    fn all<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]>;
+
+    /// Whether there is any with this name.
+    fn has(&self, name: &HeaderName) -> bool {
+        self.all(name).next().is_some()
+    }
+}
+
+impl Fields for HeaderMap {
+    fn all<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        self.get_all(name).iter().map(HeaderValue::as_bytes)
+    }
+}
+
+impl Fields for [httparse::Header<'_>] {
+    fn all<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().filter(|field| field.name.eq_ignore_ascii_case(name.as_str())).map(|field| field.value)
+    }
+}
+
+/// What a request is to carry.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// What the client sent.
+    Nothing(&'static str),
+    /// This profile's credential.
+    Credential(Arc<Profile>),
+}
+
 impl Injector {
-    /// Decides what a request is for, which route it takes and what it carries.
-    pub(super) async fn admit(&self, session: &Session, context: &mut Context) -> Result<(), Refusal> {
+    /// Decides what a request is for, which route it takes and where that leads; the context keeps it. The answer is
+    /// what the request is to carry.
+    ///
+    /// # Errors
+    /// It is not to be forwarded.
+    pub(super) fn lead<F: Fields + ?Sized>(
+        &self,
+        named: Named<'_>,
+        fields: &F,
+        context: &mut Context,
+    ) -> Result<Wanted, Refusal> {
         let (Some(snapshot), Some(connection)) = (context.snapshot.clone(), context.connection.clone()) else {
             return Err(Refusal::new(Code::InternalError, "the connection has no facts", "report it"));
         };
-        let head = session.req_header();
-        let target = target::decide(&connection.listening, named(head))?;
-        context.target = Some(target.clone());
-        let route = self.route(&snapshot, &target, head)?;
-        context.route.clone_from(&route);
-        if self.via.is_in(&head.headers) {
+        let target = target::decide(&connection.listening, named)?;
+        let led = self.route_of(&snapshot, &connection, &target, named, fields, context);
+        if led.is_ok() {
+            let route = context.route.as_deref().map(|entry| &entry.route);
+            context.destination = Some(Destination::of(&target, route, &snapshot.config.egress_proxy));
+        }
+        context.target = Some(target);
+        led
+    }
+
+    fn route_of<F: Fields + ?Sized>(
+        &self,
+        snapshot: &Snapshot,
+        connection: &Connection,
+        target: &Target,
+        named: Named<'_>,
+        fields: &F,
+        context: &mut Context,
+    ) -> Result<Wanted, Refusal> {
+        context.route = route(snapshot, target, named)?;
+        if self.via.is_in(fields) {
             let hint = match connection.listening.original {
                 None => {
                     "the upstream sends requests back to lanyard: look at its proxy settings, and at `upstream` here"
@@ -39,82 +98,93 @@ impl Injector {
             };
             return Err(Refusal::new(Code::LoopDetected, "the request went through this lanyard before", hint));
         }
-        let foreign = !connection.allow_browsers && headers::is_foreign(&head.headers, target.host.as_str());
-        let has_own = |profile: &Profile| head.headers.contains_key(&profile.config.header);
-
-        if let Some(profile) = route.as_ref().and_then(|entry| entry.profile.as_ref()) {
-            context.credential = match profile.config.existing {
-                Existing::Reject if has_own(profile) => {
-                    let header = &profile.config.header;
-                    let detail = format!("the request has a {header} of its own");
-                    let hint = "do not send it, or set `existing` of the profile to \"replace\" or \"keep\"";
-                    return Err(Refusal::new(Code::BadRequest, detail, hint).for_profile(&profile.config.name));
-                }
-                Existing::Keep if has_own(profile) => Carried::Nothing("existing"),
-                Existing::Keep | Existing::Replace | Existing::Reject if foreign => Carried::Nothing("browser"),
-                Existing::Keep | Existing::Replace | Existing::Reject => self.credential(profile, context).await?,
-            };
+        let Some(profile) = context.profile() else { return Ok(Wanted::Nothing("unmatched")) };
+        let has_own = || fields.has(&profile.config.header);
+        match profile.config.existing {
+            Existing::Reject if has_own() => {
+                let header = &profile.config.header;
+                let detail = format!("the request has a {header} of its own");
+                let hint = "do not send it, or set `existing` of the profile to \"replace\" or \"keep\"";
+                Err(Refusal::new(Code::BadRequest, detail, hint).for_profile(&profile.config.name))
+            }
+            Existing::Keep if has_own() => Ok(Wanted::Nothing("existing")),
+            Existing::Keep | Existing::Replace | Existing::Reject => {
+                let foreign =
+                    !connection.allow_browsers && headers::is_foreign(fields, named.host, target.host.as_str());
+                Ok(if foreign { Wanted::Nothing("browser") } else { Wanted::Credential(Arc::clone(profile)) })
+            }
         }
+    }
 
-        let route = route.as_deref().map(|entry| &entry.route);
-        let destination = Destination::of(&target, route, &snapshot.config.egress_proxy);
-        let limit = route.map_or(peer::DEFAULT_CONNECT_TIMEOUT, |route| route.connect_timeout);
-        let addresses = peer::addresses(&destination, &self.dialer, limit).await;
-        context.destination = Some(destination);
-        context.addresses = Some(addresses.map_err(|refusal| match context.profile() {
-            Some(profile) => refusal.for_profile(&profile.config.name),
-            None => refusal,
-        })?);
+    /// What the request carries: the profile's token, waited for if need be.
+    ///
+    /// # Errors
+    /// There is none, and the profile does not let requests pass without.
+    pub(super) async fn equip(&self, wanted: Wanted, context: &mut Context) -> Result<(), Refusal> {
+        context.credential = match wanted {
+            Wanted::Nothing(why) => Carried::Nothing(why),
+            Wanted::Credential(profile) => match profile.slot.usable() {
+                Some(token) => Carried::Token { profile, token },
+                None => wait_for_token(profile, context).await?,
+            },
+        };
         Ok(())
     }
 
-    /// The route of a target, or whether it may go without one.
-    fn route(
-        &self,
-        snapshot: &Snapshot,
-        target: &Target,
-        head: &RequestHeader,
-    ) -> Result<Option<Arc<RouteEntry>>, Refusal> {
-        let found = snapshot.routes.find(target.host.as_str(), target.port, target.path(), &head.method);
-        if let Some(entry) = found.map_err(|Ambiguous| target.ambiguous())? {
-            let base = entry.route.upstream.as_ref().and_then(|upstream| upstream.path.as_ref());
-            if base.is_some() && path::normalise(target.path()).is_none() {
-                return Err(target.no_normal_form());
-            }
-            return Ok(Some(Arc::clone(entry)));
+    /// The vetted addresses of the destination, the first to try last.
+    ///
+    /// # Errors
+    /// There is none that may be dialled.
+    pub(super) async fn addresses(&self, context: &Context) -> Result<Vec<SocketAddr>, Refusal> {
+        let Some(destination) = &context.destination else {
+            return Err(Refusal::new(Code::InternalError, "the request has no destination", "report it"));
+        };
+        let route = context.route.as_deref().map(|entry| &entry.route);
+        let limit = route.map_or(peer::DEFAULT_CONNECT_TIMEOUT, |route| route.connect_timeout);
+        peer::addresses(destination, &self.dialer, limit).await.map_err(|refusal| match context.profile() {
+            Some(profile) => refusal.for_profile(&profile.config.name),
+            None => refusal,
+        })
+    }
+}
+
+/// The route of a target, or whether it may go without one.
+fn route(snapshot: &Snapshot, target: &Target, named: Named<'_>) -> Result<Option<Arc<RouteEntry>>, Refusal> {
+    let found = snapshot.routes.find(target.host.as_str(), target.port, target.path(), named.method);
+    if let Some(entry) = found.map_err(|Ambiguous| target.ambiguous())? {
+        let base = entry.route.upstream.as_ref().and_then(|upstream| upstream.path.as_ref());
+        if base.is_some() && path::normalise(target.path()).is_none() {
+            return Err(target.no_normal_form());
         }
-        let to = target.authority();
-        if target.named_by == NamedBy::Host {
-            let detail = format!("no route is for {to}, and a request that names it by Host alone needs one");
-            let hint = "add a route for it, or point the client's proxy setting (HTTP_PROXY) here";
-            return Err(Refusal::new(Code::RouteDenied, detail, hint));
-        }
-        match snapshot.config.forward.unmatched {
-            Unmatched::Pass => Ok(None),
-            Unmatched::Deny => {
-                let detail = format!("no route is for {} {to}{}", head.method, target.path());
-                let hint =
-                    "add a route for it (profile = \"none\" to forward it bare); `lanyard explain` tells what matches";
-                Err(Refusal::new(Code::RouteDenied, detail, hint))
-            }
+        return Ok(Some(Arc::clone(entry)));
+    }
+    let to = target.authority();
+    if target.named_by == NamedBy::Host {
+        let detail = format!("no route is for {to}, and a request that names it by Host alone needs one");
+        let hint = "add a route for it, or point the client's proxy setting (HTTP_PROXY) here";
+        return Err(Refusal::new(Code::RouteDenied, detail, hint));
+    }
+    match snapshot.config.forward.unmatched {
+        Unmatched::Pass => Ok(None),
+        Unmatched::Deny => {
+            let detail = format!("no route is for {} {to}{}", named.method, target.path());
+            let hint =
+                "add a route for it (profile = \"none\" to forward it bare); `lanyard explain` tells what matches";
+            Err(Refusal::new(Code::RouteDenied, detail, hint))
         }
     }
+}
 
-    /// The profile's token, waited for if need be.
-    async fn credential(&self, profile: &Arc<Profile>, context: &mut Context) -> Result<Carried, Refusal> {
-        if let Some(token) = profile.slot.usable() {
-            return Ok(Carried::Token { profile: Arc::clone(profile), token });
+async fn wait_for_token(profile: Arc<Profile>, context: &mut Context) -> Result<Carried, Refusal> {
+    let asked = tokio::time::Instant::now();
+    let token = profile.slot.get(context.request_id).await;
+    context.token_wait = asked.elapsed();
+    match token {
+        Ok(token) => Ok(Carried::Token { profile, token }),
+        Err(_) if profile.config.on_unavailable == OnUnavailable::Pass => {
+            Ok(Carried::Stripped(profile.config.header.clone()))
         }
-        let asked = tokio::time::Instant::now();
-        let token = profile.slot.get(context.request_id).await;
-        context.token_wait = asked.elapsed();
-        match token {
-            Ok(token) => Ok(Carried::Token { profile: Arc::clone(profile), token }),
-            Err(_) if profile.config.on_unavailable == OnUnavailable::Pass => {
-                Ok(Carried::Stripped(profile.config.header.clone()))
-            }
-            Err(unavailable) => Err(no_token(profile, &unavailable)),
-        }
+        Err(unavailable) => Err(no_token(&profile, &unavailable)),
     }
 }
 

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora::{Result, http::RequestHeader};
 
-use super::context::Carried;
+use super::{admit::Fields, context::Carried};
 
 /// `TE: trailers` is how a gRPC client says that it takes trailers, and some servers insist on it. pingora takes it out
 /// with all that is meant for one connection only; only HTTP/2 carries trailers on to the client.
@@ -106,20 +106,21 @@ fn is_twin(other: &HeaderName, name: &HeaderName) -> bool {
 
 /// Whether a browser marks a request as coming from another site than the one it goes to (Fetch, section 3.2;
 /// Fetch Metadata). Such a request gets no credential unless the listener allows it.
-pub fn is_foreign(headers: &HeaderMap, target_host: &str) -> bool {
-    let own_site = |site: &HeaderValue| matches!(site.as_bytes(), b"same-origin" | b"none");
-    if !headers.get_all("sec-fetch-site").iter().all(own_site) {
+///
+/// `host` is what the client named, in `Host` or `:authority`.
+pub fn is_foreign<F: Fields + ?Sized>(fields: &F, host: Option<&[u8]>, target_host: &str) -> bool {
+    if !fields.all(&SEC_FETCH_SITE).all(|site| matches!(site, b"same-origin" | b"none")) {
         return true;
     }
-    headers.get_all(header::ORIGIN).iter().any(|origin| !origin_is(origin, headers.get(header::HOST), target_host))
+    fields.all(&header::ORIGIN).any(|origin| !origin_is(origin, host, target_host))
 }
 
 /// Whether an origin is that of the page's own host: what Host says, or the target.
-fn origin_is(origin: &HeaderValue, host: Option<&HeaderValue>, target_host: &str) -> bool {
-    let Some((_, authority)) = origin.to_str().ok().and_then(|text| text.split_once("://")) else {
+fn origin_is(origin: &[u8], host: Option<&[u8]>, target_host: &str) -> bool {
+    let Some((_, authority)) = std::str::from_utf8(origin).ok().and_then(|text| text.split_once("://")) else {
         return false; // "null", or something that is no origin
     };
-    let same_as_host = host.is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()));
+    let same_as_host = host.is_some_and(|host| host.eq_ignore_ascii_case(authority.as_bytes()));
     let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
     same_as_host || name.eq_ignore_ascii_case(target_host) || authority.eq_ignore_ascii_case(target_host)
 }
@@ -136,6 +137,9 @@ pub fn clean_answer(answer: &mut pingora::http::ResponseHeader) {
         answer.remove_header(name);
     }
 }
+
+/// Fetch Metadata, section 2.4.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 #[cfg(test)]
 mod tests {
@@ -219,7 +223,8 @@ mod tests {
             (&[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")], true),
             (&[("sec-fetch-site", "something-new")], true),
         ] {
-            assert_eq!(is_foreign(&head(fields).headers, "api.example.com"), foreign, "{fields:?}");
+            let host = fields.iter().find(|(name, _)| *name == "host").map(|(_, host)| host.as_bytes());
+            assert_eq!(is_foreign(&head(fields).headers, host, "api.example.com"), foreign, "{fields:?}");
         }
     }
 }

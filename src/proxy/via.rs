@@ -1,6 +1,8 @@
 //! Our entry in `Via` (RFC 9110 7.6.3), by which a request that comes back is known.
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
+
+use super::admit::Fields;
 
 /// `1.1 lanyard-ID`.
 #[derive(Clone, Debug)]
@@ -23,9 +25,9 @@ impl Via {
     }
 
     /// Whether a request went through this process before.
-    pub(super) fn is_in(&self, headers: &HeaderMap) -> bool {
-        let entries = headers.get_all(header::VIA).iter();
-        entries.filter_map(|entry| entry.to_str().ok()).any(|entry| entry.contains(&self.pseudonym))
+    pub(super) fn is_in<F: Fields + ?Sized>(&self, fields: &F) -> bool {
+        let mut entries = fields.all(&header::VIA).filter_map(|entry| std::str::from_utf8(entry).ok());
+        entries.any(|entry| entry.contains(&self.pseudonym))
     }
 }
 
