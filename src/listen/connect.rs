@@ -105,7 +105,7 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
         scheme: Scheme::Https,
         host,
         port,
-        path_and_query: String::new(),
+        path_and_query: "".into(),
         named_literally: false,
         names: Names::System,
         through,

@@ -4,12 +4,14 @@
 //! (bare line feeds, `Content-Length` beside `Transfer-Encoding`) and answers without a body. What passes here is one
 //! well-formed HTTP/1.x head with one meaning.
 
+use std::mem::MaybeUninit;
+
 use http::Method;
 
 use crate::{
     config::Limits,
     proxy::refusal::{Code, Refusal},
-    route::pattern::split_authority,
+    route::pattern::check_authority,
 };
 
 /// A head that has one meaning.
@@ -91,9 +93,9 @@ fn examine(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     if bare {
         return Err(bad("the head has a bare CR, a bare LF or a NUL").hinting("end each line with CR LF"));
     }
-    let mut fields = [httparse::EMPTY_HEADER; PARSED_FIELDS];
-    let mut request = httparse::Request::new(&mut fields);
-    match request.parse(bytes) {
+    let mut fields = [const { MaybeUninit::uninit() }; PARSED_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, &mut fields) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(bad("the head is not whole")),
         Err(httparse::Error::TooManyHeaders) => return Err(too_many(limits)),
@@ -113,9 +115,10 @@ fn examine(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
         request.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     };
     let body = framing(version, named("transfer-encoding"), named("content-length"))?;
-    let hosts: Vec<&[u8]> = named("host").collect();
+    let mut hosts = named("host");
+    let (host, further) = (hosts.next(), hosts.next());
     let named_by_target = method == Method::CONNECT.as_str() || absolute_authority(target).is_some();
-    one_host(&hosts, version, named_by_target)?;
+    one_host(host, further, version, named_by_target)?;
 
     if method == Method::CONNECT.as_str() {
         // RFC 9110 9.3.6 gives it no meaning: what one reads as the body is the beginning of the tunnel for another.
@@ -140,10 +143,10 @@ fn examine(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     let (body, ignore_upgrade) = upgrade(named("upgrade"), named("connection"), body)?;
     let host = match absolute {
         Some(authority) => {
-            split_authority(authority)
+            check_authority(authority)
                 .map_err(|e| bad(format!("the target cannot be told: {e}")).hinting("send http://HOST[:PORT]/PATH"))?;
             // RFC 9112 3.2.2: the Host that came is ignored and replaced.
-            (hosts.as_slice() != [authority.as_bytes()]).then_some(authority)
+            (host != Some(authority.as_bytes())).then_some(authority)
         }
         None => None,
     };
@@ -186,19 +189,18 @@ pub(super) fn framing<'a>(
 
 /// Exactly one Host that names one host; none is needed where HTTP/1.0 names the target itself (RFC 9112 3.2), as the
 /// CONNECT of Python before 3.12 does.
-fn one_host(hosts: &[&[u8]], version: u8, named_by_target: bool) -> Result<(), Refusal> {
-    match hosts {
-        [] if version == 0 && named_by_target => Ok(()),
-        [] => Err(bad("the request has no Host").hinting("send the Host header field")),
-        [host] => {
+fn one_host(host: Option<&[u8]>, further: Option<&[u8]>, version: u8, named_by_target: bool) -> Result<(), Refusal> {
+    match (host, further) {
+        (None, _) if version == 0 && named_by_target => Ok(()),
+        (None, _) => Err(bad("the request has no Host").hinting("send the Host header field")),
+        (Some(host), None) => {
             let text = std::str::from_utf8(host)
                 .map_err(|_| bad("Host is not ASCII").hinting("send its A-label (xn--...)"))?;
             // An absolute target decides alone, but a Host that means nothing is refused all the same.
-            split_authority(text)
-                .map(drop)
+            check_authority(text)
                 .map_err(|e| bad(format!("Host cannot be told: {e}")).hinting("send HOST or HOST:PORT"))
         }
-        _ => Err(bad("the request has more than one Host").hinting("send one")),
+        (Some(_), Some(_)) => Err(bad("the request has more than one Host").hinting("send one")),
     }
 }
 

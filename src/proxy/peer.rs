@@ -34,7 +34,7 @@ pub struct Destination {
     /// The port that is connected to.
     pub port: u16,
     /// Path and query.
-    pub path_and_query: String,
+    pub path_and_query: Arc<str>,
     /// Whether an operator wrote the host as an address into `upstream`: such a one is not vetted.
     pub named_literally: bool,
     /// Where its name is looked up.
@@ -62,8 +62,9 @@ impl Destination {
                 (Scheme::Https, target.host.clone(), port, false)
             }
         };
-        let path_and_query =
-            route.and_then(|route| mapped_path(target, route)).unwrap_or_else(|| target.path_and_query.clone());
+        let path_and_query = route
+            .and_then(|route| mapped_path(target, route))
+            .map_or_else(|| Arc::clone(&target.path_and_query), Arc::from);
         // A client that names its target by Host alone was led here by a hosts file, which leads us here too.
         let by_hosts_file = target.named_by == NamedBy::Host && route.is_none_or(|route| route.upstream.is_none());
         let names = if by_hosts_file { Names::PastHosts } else { Names::System };
@@ -95,13 +96,13 @@ impl Destination {
 /// The path where the upstream's takes the place of the matched prefix; `None` where it stays as it is.
 fn mapped_path(target: &Target, route: &Route) -> Option<String> {
     let base = route.upstream.as_ref()?.path.as_deref()?;
-    let whole = &target.path_and_query;
+    let whole = &*target.path_and_query;
     if whole == "*" {
         return None;
     }
     let (path, query) = match whole.split_once('?') {
         Some((path, query)) => (path, format!("?{query}")),
-        None => (whole.as_str(), String::new()),
+        None => (whole, String::new()),
     };
     let Some(prefix) = &route.path_prefix else { return under(base, whole) };
     // A route with a prefix matched, so the path has a normal form, and the prefix is the beginning of it.
@@ -315,7 +316,7 @@ mod tests {
 
     fn target(scheme: Scheme, port: u16, path: &str) -> Target {
         let host = Host::parse("api.example.com").unwrap();
-        Target { scheme, host, port, path_and_query: path.to_owned(), named_by: NamedBy::Url }
+        Target { scheme, host, port, path_and_query: path.into(), named_by: NamedBy::Url }
     }
 
     fn route(prefix: Option<&str>, upstream: Option<(Scheme, &str, u16, Option<&str>)>) -> Route {
@@ -410,7 +411,7 @@ mod tests {
         ] {
             let destination =
                 Destination::of(&target(Scheme::Http, 80, path), Some(&route(prefix, to)), &Egress::direct());
-            assert_eq!(destination.path_and_query, expected, "{prefix:?} {path}");
+            assert_eq!(&*destination.path_and_query, expected, "{prefix:?} {path}");
         }
     }
     #[test]

@@ -23,7 +23,7 @@ pub struct Target {
     /// The port that routes are matched by, and that is connected to unless the route says otherwise.
     pub port: u16,
     /// Path and query as they came, beginning with `/` (or `*`).
-    pub path_and_query: String,
+    pub path_and_query: Arc<str>,
     /// Who named it.
     pub named_by: NamedBy,
 }
@@ -44,7 +44,7 @@ pub enum NamedBy {
 impl Target {
     /// The path without the query.
     pub fn path(&self) -> &str {
-        self.path_and_query.split_once('?').map_or(self.path_and_query.as_str(), |(path, _)| path)
+        self.path_and_query.split_once('?').map_or(&*self.path_and_query, |(path, _)| path)
     }
 
     /// The refusal where the path could leave the one that it is put under.
@@ -149,8 +149,8 @@ pub fn decide(listening: &Listening, named: Named<'_>) -> Result<Target, Refusal
 
 /// The forms of RFC 9112 3.2 that a request can have (CONNECT's never gets here).
 enum Form {
-    Absolute { scheme: Scheme, host: Host, port: Option<u16>, path_and_query: String },
-    Origin { path_and_query: String },
+    Absolute { scheme: Scheme, host: Host, port: Option<u16>, path_and_query: Arc<str> },
+    Origin { path_and_query: Arc<str> },
 }
 
 impl Form {
@@ -162,7 +162,7 @@ impl Form {
             return Err(bad("the request target has a fragment", "leave the part from '#' out"));
         }
         if text.starts_with('/') || (text == "*" && *method == Method::OPTIONS) {
-            return Ok(Self::Origin { path_and_query: text.to_owned() });
+            return Ok(Self::Origin { path_and_query: text.into() });
         }
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(bad("the request target is neither a path nor a URL", "send '/path' or 'http://host/path'"));
@@ -178,9 +178,9 @@ impl Form {
         let (authority, path_and_query) = rest.split_at_checked(end).unwrap_or((rest, ""));
         let (host, port) = authority_of(authority)?;
         let path_and_query = match path_and_query {
-            "" if *method == Method::OPTIONS => "*".to_owned(), // RFC 9112 3.2.4
-            path if path.starts_with('/') => path.to_owned(),
-            query => format!("/{query}"),
+            "" if *method == Method::OPTIONS => "*".into(), // RFC 9112 3.2.4
+            path if path.starts_with('/') => path.into(),
+            query => format!("/{query}").into(),
         };
         Ok(Self::Absolute { scheme, host, port, path_and_query })
     }
@@ -253,7 +253,7 @@ fn reverse(
         ));
     }
     let path_and_query = match &upstream.path {
-        Some(base) if path_and_query != "*" => under(base, &path_and_query).ok_or_else(no_normal_form)?,
+        Some(base) if &*path_and_query != "*" => under(base, &path_and_query).ok_or_else(no_normal_form)?.into(),
         _ => path_and_query,
     };
     Ok(Target {

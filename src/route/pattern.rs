@@ -1,6 +1,11 @@
 //! One host, one host pattern, one path prefix: parsed once, compared without allocation.
 
-use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+    sync::Arc,
+};
 
 /// A normalised host: lower-case, without trailing dot, an IPv6 address without brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,37 +17,13 @@ impl Host {
     /// # Errors
     /// Anything that is not a plain DNS name of A-labels, an IPv4 address in its usual form, or a bracketed IPv6 address.
     pub fn parse(text: &str) -> Result<Self, HostError> {
-        if let Some(inner) = text.strip_prefix('[') {
-            let inner = inner.strip_suffix(']').ok_or(HostError::Bracket)?;
-            let address: std::net::Ipv6Addr = inner.parse().map_err(|_| HostError::Bracket)?;
-            return Ok(Self(address.to_string().into()));
-        }
-        let name = text.strip_suffix('.').unwrap_or(text);
-        if name.is_empty() {
-            return Err(HostError::Empty);
-        }
-        if name.len() > 253 {
-            return Err(HostError::TooLong);
-        }
-        for label in name.split('.') {
-            if label.is_empty() {
-                return Err(HostError::EmptyLabel);
+        Ok(match checked(text)? {
+            Checked::Address(address) => Self(address.to_string().into()),
+            Checked::Name(name) if name.bytes().any(|b| b.is_ascii_uppercase()) => {
+                Self(name.to_ascii_lowercase().into())
             }
-            if label.len() > 63 {
-                return Err(HostError::TooLong);
-            }
-            if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-                return Err(HostError::Character);
-            }
-        }
-        // A last label of digits (or 0x...) is an IPv4 address in some resolvers' eyes: only the usual form may pass.
-        let last = name.rsplit('.').next().unwrap_or(name);
-        let numeric = last.bytes().all(|b| b.is_ascii_digit())
-            || (last.len() >= 2 && last.get(..2).is_some_and(|p| p.eq_ignore_ascii_case("0x")));
-        if numeric && name.parse::<std::net::Ipv4Addr>().is_err() {
-            return Err(HostError::OddAddress);
-        }
-        Ok(Self(name.to_ascii_lowercase().into()))
+            Checked::Name(name) => Self(name.into()),
+        })
     }
 
     /// The normalised text, an IPv6 address without brackets.
@@ -110,11 +91,63 @@ pub enum HostError {
     Wildcard,
 }
 
+/// A host that is well-formed, as it was written.
+enum Checked<'a> {
+    Name(&'a str),
+    Address(Ipv6Addr),
+}
+
+fn checked(text: &str) -> Result<Checked<'_>, HostError> {
+    if let Some(inner) = text.strip_prefix('[') {
+        let inner = inner.strip_suffix(']').ok_or(HostError::Bracket)?;
+        return inner.parse().map(Checked::Address).map_err(|_| HostError::Bracket);
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if name.is_empty() {
+        return Err(HostError::Empty);
+    }
+    if name.len() > 253 {
+        return Err(HostError::TooLong);
+    }
+    for label in name.split('.') {
+        if label.is_empty() {
+            return Err(HostError::EmptyLabel);
+        }
+        if label.len() > 63 {
+            return Err(HostError::TooLong);
+        }
+        if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            return Err(HostError::Character);
+        }
+    }
+    // A last label of digits (or 0x...) is an IPv4 address in some resolvers' eyes: only the usual form may pass.
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let numeric = last.bytes().all(|b| b.is_ascii_digit())
+        || (last.len() >= 2 && last.get(..2).is_some_and(|p| p.eq_ignore_ascii_case("0x")));
+    if numeric && name.parse::<std::net::Ipv4Addr>().is_err() {
+        return Err(HostError::OddAddress);
+    }
+    Ok(Checked::Name(name))
+}
+
 /// Splits `HOST[:PORT]` (an authority without userinfo), strictly.
 ///
 /// # Errors
 /// Userinfo, a bad host, a port that is not 1 to 65535 in plain digits. An empty port (`host:`) is none.
 pub fn split_authority(text: &str) -> Result<(Host, Option<u16>), HostError> {
+    let (host, port) = parts(text)?;
+    Ok((Host::parse(host)?, port))
+}
+
+/// Whether [`split_authority`] would take it.
+///
+/// # Errors
+/// As there.
+pub fn check_authority(text: &str) -> Result<(), HostError> {
+    checked(parts(text)?.0).map(drop)
+}
+
+fn parts(text: &str) -> Result<(&str, Option<u16>), HostError> {
     if text.contains('@') {
         return Err(HostError::UserInfo);
     }
@@ -132,7 +165,7 @@ pub fn split_authority(text: &str) -> Result<(Host, Option<u16>), HostError> {
         None | Some("") => None,
         Some(digits) => Some(parse_port(digits)?),
     };
-    Ok((Host::parse(host)?, port))
+    Ok((host, port))
 }
 
 /// A port in plain digits, 1 to 65535.
