@@ -16,7 +16,12 @@ use crate::{
     egress::connect::Dialer,
     listen::{Bound, Front, Open},
     metrics::Metrics,
-    proxy::{Injector, Via, dialled::Dialled, refusal::Code},
+    proxy::{
+        Injector, Via,
+        dialled::Dialled,
+        direct::{Direct, Origins},
+        refusal::Code,
+    },
     reload::Reloader,
     snapshot::{Current, Parts, Snapshot, trusted},
     telemetry::LevelHandle,
@@ -103,9 +108,11 @@ impl App {
             metrics: metrics.clone(),
             roots: (!tls::system_roots_are_plain()).then(|| trusted(None)),
             dialled: redirected.then(|| dialled.clone()),
+            origins: Origins::default(),
             via: Via::new(),
         };
         let front = Front {
+            direct: Direct::new(injector.clone()),
             proxy: Arc::new(http_proxy(&Arc::new(pingora_settings()), injector)),
             current: current.clone(),
             dialer,
@@ -154,6 +161,8 @@ impl App {
             // An error says that the sender is gone: that is the end too.
             drop(is_drained.wait_for(|done| *done).await);
         }));
+        let sweeper = Arc::clone(&front);
+        let sweeping = tokio::spawn(async move { sweeper.direct.sweep().await });
         for bound in listeners {
             tracing::info!(address = bound.name(), "listening");
             tasks.spawn(bound.serve(Arc::clone(&front), stop.subscribe()));
@@ -168,6 +177,7 @@ impl App {
         }
         drained.send_replace(true);
         watching.abort();
+        sweeping.abort();
         // The admin listener may have a client that does not let go.
         if timeout(ADMIN_GRACE, tasks.join_all()).await.is_err() {
             tracing::debug!("a listener did not end in time");

@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use pingora::{apps::HttpServerApp, protocols::http::ServerSession, proxy::HttpProxy, server::ShutdownWatch};
 use prometheus::IntGauge;
 use tokio::{
@@ -32,7 +33,7 @@ use tokio::{
 };
 
 use self::{
-    head::Kind,
+    head::{Body, Kind},
     stream::{ClientStream, Socket},
 };
 use crate::{
@@ -43,6 +44,7 @@ use crate::{
         Injector,
         context::{Connection, Due},
         dialled::Dialled,
+        direct::{Direct, Next},
         refusal::{Code, Refusal},
         target::{Listening, Role},
     },
@@ -52,7 +54,9 @@ use crate::{
 
 /// What every connection is served with.
 pub struct Front {
-    /// The one request path, with the one pool of upstream connections.
+    /// The way of plain requests.
+    pub direct: Direct,
+    /// The way of all others.
     pub proxy: Arc<HttpProxy<Injector>>,
     /// The running configuration.
     pub current: Current,
@@ -263,15 +267,26 @@ async fn serve_connection(front: &Arc<Front>, mut client: ClientStream, mut shut
                 return connect::serve(front, client, &authority, shutdown).await;
             }
             Kind::Request => {
-                let length = head.rewritten.as_ref().map_or(head.length, Vec::len);
+                let mut bytes = client.buffer.split_to(head.length);
                 if let Some(rewritten) = head.rewritten {
-                    consume(&mut client, head.length);
-                    let rest = std::mem::take(&mut client.buffer);
-                    client.buffer.extend_from_slice(&rewritten);
-                    client.buffer.unsplit(rest);
+                    bytes = BytesMut::from(&*rewritten);
                 }
+                if let Body::Exact(length) = head.body
+                    && let Some(plan) = front.direct.plan(&bytes, length, client.facts())
+                {
+                    client.begin_request(0, head.body);
+                    match front.direct.serve(plan, &mut client, &shutdown).await {
+                        Next::Again => continue,
+                        Next::Close => return,
+                        Next::Last(answer) => return client.farewell(&answer).await,
+                        Next::NotPlain(body) => bytes.unsplit(body),
+                    }
+                }
+                let length = bytes.len();
+                bytes.unsplit(std::mem::take(&mut client.buffer));
+                client.buffer = bytes;
                 client.begin_request(length, head.body);
-                match serve_request(front, client, &limits, &shutdown).await {
+                match Box::pin(serve_request(front, client, &limits, &shutdown)).await {
                     Some(reusable) => client = reusable,
                     None => return,
                 }

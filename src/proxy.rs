@@ -8,6 +8,7 @@ mod access_log;
 pub mod admit;
 pub mod context;
 pub mod dialled;
+pub mod direct;
 mod failure;
 pub mod headers;
 pub mod peer;
@@ -24,7 +25,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora::{
     Error, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
@@ -37,17 +38,19 @@ use pingora::{
 use self::{
     context::{Connection, Context},
     dialled::{Dialled, Noted},
+    direct::Origins,
     refusal::Refusal,
     target::Named,
 };
 use crate::{
+    config::Scheme,
     egress::connect::{Dialer, Why},
     metrics::Metrics,
     snapshot::Current,
 };
 
 /// Puts the right token on every request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Injector {
     /// The running configuration.
     pub current: Current,
@@ -59,6 +62,8 @@ pub struct Injector {
     pub roots: Option<Arc<[WrappedX509]>>,
     /// Where the connections that are opened are remembered; `None` where nothing can be redirected back to us.
     pub dialled: Option<Dialled>,
+    /// The upstreams of plain requests.
+    pub origins: Origins,
     /// Our entry in `Via`, by which a loop through others is known too.
     pub via: Via,
 }
@@ -181,6 +186,13 @@ impl ProxyHttp for Injector {
         context.upstream_status = Some(answer.status.as_u16());
         if let Some(metrics) = context.metrics() {
             metrics.upstream_response(answer.status.as_u16());
+        }
+        if let Some(destination) = &context.destination
+            && destination.scheme == Scheme::Https
+            && answer.version == Version::HTTP_11
+            && !session.is_upgrade_req()
+        {
+            self.origins.note_http1(destination, context.route.as_deref());
         }
         if let Some(again) = retry::after_answer(session, context, answer).await {
             return Err(again);
@@ -308,14 +320,7 @@ impl ProxyHttp for Injector {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
         let status = session.response_written().map_or(0, |answer| answer.status.as_u16());
-        let seconds = context.started.elapsed().as_secs_f64();
-        if let Some(metrics) = context.metrics() {
-            metrics.request(context.outcome(), seconds);
-        }
-        if context.snapshot.as_ref().is_some_and(|snapshot| snapshot.config.log.access) {
-            let method = session.req_header().method.as_str().to_owned();
-            access_log::write(context, &method, status, error.map(|error| error.etype().as_str()));
-        }
+        self.finish(context, &session.req_header().method, status, error);
     }
 
     /// Only pingora's own log lines would use it.
@@ -325,6 +330,16 @@ impl ProxyHttp for Injector {
 }
 
 impl Injector {
+    /// Counts and logs a request that has ended. `status`: what the client got; 0: nothing.
+    fn finish(&self, context: &Context, method: &Method, status: u16, error: Option<&Error>) {
+        if let Some(metrics) = context.metrics() {
+            metrics.request(context.outcome(), context.started.elapsed().as_secs_f64());
+        }
+        if context.snapshot.as_ref().is_some_and(|snapshot| snapshot.config.log.access) {
+            access_log::write(context, method.as_str(), status, error.map(|error| error.etype().as_str()));
+        }
+    }
+
     /// Answers with a refusal, and closes the connection after it: the body may be unread.
     async fn refuse(&self, session: &mut Session, context: &mut Context, refusal: Refusal) -> Result<()> {
         self.metrics.refused(refusal.code.as_str());

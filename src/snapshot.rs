@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderName;
 use pingora::utils::tls::{WrappedX509, parse_x509};
+use rustls::ClientConfig;
 
 use crate::{
     ca::{Authority, CaError, Files, Leaves},
@@ -24,7 +25,7 @@ use crate::{
     metrics::{Metrics, NO_PROFILE, ProfileMetrics},
     oauth::TokenClient,
     route::Table,
-    tls,
+    tls::{self, TlsError},
     token::{Policy, Slot},
 };
 
@@ -67,6 +68,8 @@ pub struct RouteEntry {
     pub profile: Option<Arc<Profile>>,
     /// The CAs that its upstream's certificate may come from; `None`: the system's.
     pub trusted: Option<Arc<[WrappedX509]>>,
+    /// TLS settings for its upstream where it speaks HTTP/1.1, made when they are first needed.
+    pub tls: OnceLock<Result<Arc<ClientConfig>, TlsError>>,
     /// Keeps upstream connections of different profiles and TLS settings apart (the pool's key has neither).
     pub group_key: u64,
 }
@@ -216,6 +219,7 @@ fn entry(route: &config::Route, profiles: &BTreeMap<Arc<str>, Arc<Profile>>) -> 
     let profile = route.profile.as_ref().and_then(|name| profiles.get(name)).cloned();
     RouteEntry {
         trusted: route.ca_file.as_ref().map(|bundle| trusted(Some(bundle))),
+        tls: OnceLock::new(),
         group_key: group_key(route),
         route: route.clone(),
         profile,

@@ -87,20 +87,19 @@ fn remove_with_twins(head: &mut RequestHeader, name: &HeaderName) {
 }
 
 fn remove_twins(head: &mut RequestHeader, name: &HeaderName) {
-    let twins: Vec<HeaderName> = head.headers.keys().filter(|other| is_twin(other, name)).cloned().collect();
+    let twins: Vec<HeaderName> = head.headers.keys().filter(|other| is_twin(other.as_str(), name)).cloned().collect();
     for twin in &twins {
         head.remove_header(twin);
     }
 }
 
 /// Whether two names are the same once `_` is read as `-` and trailing ones are cut.
-fn is_twin(other: &HeaderName, name: &HeaderName) -> bool {
-    let other = other.as_str();
+pub(super) fn is_twin(other: &str, name: &HeaderName) -> bool {
     other.contains('_')
         && other
             .trim_end_matches(['_', '-'])
             .bytes()
-            .map(|b| if b == b'_' { b'-' } else { b })
+            .map(|b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() })
             .eq(name.as_str().bytes())
 }
 

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use http::{Version, header};
 use pingora::{http::RequestHeader, protocols::ALPN, upstreams::peer::HttpPeer, utils::tls::WrappedX509};
 
@@ -81,6 +82,32 @@ impl Destination {
     /// `host:port`, for people.
     pub fn name(&self) -> String {
         format!("{}:{}", self.host, self.port)
+    }
+
+    /// Writes what `Host` says.
+    pub(super) fn write_authority(&self, out: &mut BytesMut) {
+        let host = self.host.as_str();
+        if host.contains(':') {
+            out.extend_from_slice(b"[");
+            out.extend_from_slice(host.as_bytes());
+            out.extend_from_slice(b"]");
+        } else {
+            out.extend_from_slice(host.as_bytes());
+        }
+        if self.port != self.scheme.default_port() {
+            let mut digits = [0; 6];
+            let (mut at, mut rest) = (digits.len(), self.port);
+            for digit in digits.iter_mut().rev() {
+                at -= 1;
+                if rest == 0 {
+                    *digit = b':';
+                    break;
+                }
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+            out.extend_from_slice(digits.get(at..).unwrap_or_default());
+        }
     }
 
     /// What `Host` says: without the port where it is the scheme's.
@@ -304,7 +331,7 @@ pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Where no route says it.
 pub const DEFAULT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Below the idle timeouts of common servers (nginx 75 s, AWS ALB 60 s), so that we close first.
-const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 #[cfg(test)]
 mod tests {

@@ -79,7 +79,7 @@ async fn everything_goes_through_tunnels_and_the_proxy_learns_no_secret() {
         drop(wire);
 
         // One tunnel to the provider for each token, one for each upstream, one for the client's own. An HTTP/1.1 upstream
-        // has a second one: pingora does not use a connection again whose answer was not read, as that 401 was not.
+        // has a second one: the first told which version it speaks.
         let mut targets = proxy.targets();
         targets.sort();
         if version == Version::HTTP_11 {

@@ -1,0 +1,214 @@
+//! An upstream's answer: its head read and written anew for the client, and where its body ends (RFC 9112 6.3).
+
+use std::{mem::MaybeUninit, time::Duration};
+
+use bytes::BytesMut;
+use http::{Method, StatusCode, header};
+
+use super::chunks::Chunks;
+use crate::proxy::{admit::Fields, retry};
+
+/// A head, as it counts.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Its status.
+    pub(super) status: StatusCode,
+    /// How many bytes the head has.
+    pub(super) length: usize,
+    /// What follows it.
+    pub(super) body: Body,
+    /// Whether the upstream's connection may carry another request, once the body has ended.
+    pub(super) reusable: bool,
+    /// For how long the upstream keeps it.
+    pub(super) granted: Option<Duration>,
+    /// Whether the credential was refused for good: a new one would not help (RFC 6750 3.1).
+    pub(super) wants_scope: bool,
+}
+
+/// What follows a head.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// So many bytes more.
+    Exact(u64),
+    /// Chunks.
+    Chunked(Chunks),
+    /// All until the connection ends.
+    UntilClose,
+}
+
+/// Not an answer of HTTP/1.x, or one whose end cannot be told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Reads the head at the beginning of `bytes` and writes it to `out` as the client gets it, but for the empty line at
+/// its end. `None`: it is not whole.
+///
+/// # Errors
+/// It is malformed, or larger than [`MAX_HEAD`].
+pub(super) fn read(bytes: &[u8], method: &Method, out: &mut BytesMut) -> Result<Option<Answer>, Malformed> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut answer = httparse::Response::new(&mut []);
+    let mut parser = httparse::ParserConfig::default();
+    // As pingora reads them: servers that write such answers are old, and known.
+    parser.allow_spaces_after_header_name_in_responses(true);
+    parser.allow_obsolete_multiline_headers_in_responses(true);
+    let length = match parser.parse_response_with_uninit_headers(&mut answer, bytes, &mut fields) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if bytes.len() <= MAX_HEAD => return Ok(None),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(Malformed),
+    };
+    let status = StatusCode::from_u16(answer.code.unwrap_or_default()).map_err(|_| Malformed)?;
+    let fields: &[httparse::Header<'_>] = answer.headers;
+
+    let interim = status.is_informational();
+    let bodiless =
+        interim || *method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let coding = fields.all(&header::TRANSFER_ENCODING).last();
+    let content_length = content_length(fields)?;
+    let body = match (coding, content_length) {
+        _ if bodiless => Body::Exact(0),
+        (Some(coding), _) if ends_in_chunks(coding) => Body::Chunked(Chunks::default()),
+        (None, Some(length)) => Body::Exact(length),
+        (Some(_), _) | (None, None) => Body::UntilClose,
+    };
+
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(answer.reason.unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let connection = Connection::of(fields);
+    let mut length_is_told = coding.is_some();
+    for field in fields {
+        let kept = match Kind::of(field.name) {
+            Kind::OneHop => false,
+            Kind::Framing => !(bodiless && field.name.len() == header::TRANSFER_ENCODING.as_str().len()),
+            Kind::Length => !std::mem::replace(&mut length_is_told, true),
+            Kind::Other => !connection.names(fields, field.name),
+        };
+        if kept {
+            push_field(out, field.name, field.value);
+        }
+    }
+
+    let version_keeps = answer.version == Some(1) || connection.keeps;
+    let ended_by_itself = !matches!(body, Body::UntilClose);
+    let old_chunks = answer.version == Some(0) && coding.is_some();
+    Ok(Some(Answer {
+        status,
+        length,
+        body,
+        reusable: version_keeps && !connection.closes && ended_by_itself && !old_chunks,
+        granted: granted(fields),
+        wants_scope: retry::wants_scope(fields),
+    }))
+}
+
+/// Writes one field.
+pub(super) fn push_field(out: &mut BytesMut, name: &str, value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    if value.contains(&b'\n') || value.contains(&b'\r') {
+        // Folded (RFC 9112 5.2): each piece of the fold becomes a space.
+        out.extend(value.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
+    } else {
+        out.extend_from_slice(value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What a field of an answer is to us.
+enum Kind {
+    /// Meant for the connection to us only.
+    OneHop,
+    /// Says how the body is framed.
+    Framing,
+    /// Content-Length.
+    Length,
+    Other,
+}
+
+impl Kind {
+    fn of(name: &str) -> Self {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        match name.len() {
+            10 if is("connection") || is("keep-alive") => Self::OneHop,
+            14 if is("content-length") => Self::Length,
+            16 if is("proxy-connection") => Self::OneHop,
+            17 if is("transfer-encoding") => Self::Framing,
+            18 if is("proxy-authenticate") => Self::OneHop,
+            25 if is("proxy-authentication-info") => Self::OneHop,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What `Connection` says.
+#[derive(Default)]
+struct Connection {
+    keeps: bool,
+    closes: bool,
+    /// Whether it names other fields (RFC 9110 7.6.1).
+    nominates: bool,
+}
+
+impl Connection {
+    fn of(fields: &[httparse::Header<'_>]) -> Self {
+        let mut said = Self::default();
+        for option in options(fields) {
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                said.keeps = true;
+            } else if option.eq_ignore_ascii_case(b"close") {
+                said.closes = true;
+            } else {
+                said.nominates = true;
+            }
+        }
+        said
+    }
+
+    fn names(&self, fields: &[httparse::Header<'_>], name: &str) -> bool {
+        self.nominates && options(fields).any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+    }
+}
+
+fn options<'a>(fields: &'a [httparse::Header<'_>]) -> impl Iterator<Item = &'a [u8]> {
+    fields.all(&header::CONNECTION).flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// The one length that is told, however often (RFC 9110 8.6).
+fn content_length(fields: &[httparse::Header<'_>]) -> Result<Option<u64>, Malformed> {
+    let mut told = None;
+    for value in fields.all(&header::CONTENT_LENGTH).flat_map(|value| value.split(|byte| *byte == b',')) {
+        let digits = std::str::from_utf8(value.trim_ascii()).map_err(|_| Malformed)?;
+        let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let length = digits.parse().ok().filter(|_| plain).ok_or(Malformed)?;
+        if told.is_some_and(|before| before != length) {
+            return Err(Malformed);
+        }
+        told = Some(length);
+    }
+    Ok(told)
+}
+
+fn ends_in_chunks(coding: &[u8]) -> bool {
+    let last = coding.rsplit(|byte| *byte == b',').next().unwrap_or_default();
+    last.trim_ascii().eq_ignore_ascii_case(b"chunked")
+}
+
+/// `Keep-Alive: timeout=SECONDS`.
+fn granted(fields: &[httparse::Header<'_>]) -> Option<Duration> {
+    let mut kept = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("keep-alive"));
+    let value = std::str::from_utf8(kept.next()?.value).ok()?;
+    let seconds = value.split(',').find_map(|parameter| parameter.trim().strip_prefix("timeout="))?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// As many fields as pingora reads.
+const MAX_FIELDS: usize = 256;
+/// As large as a head may be, bytes.
+pub(super) const MAX_HEAD: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests;
