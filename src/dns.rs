@@ -4,6 +4,7 @@
 //! refused here, after resolution and before the connection, and exactly the vetted address is dialled.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
@@ -15,6 +16,9 @@ use hickory_resolver::{
     net::runtime::TokioRuntimeProvider,
 };
 
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
 use crate::route::pattern::Host;
 
 /// The one resolver of the process, also for token endpoints.
@@ -23,8 +27,22 @@ pub struct Resolver(Arc<ArcSwap<Resolvers>>);
 
 /// With the hosts file, and past it.
 struct Resolvers {
-    system: TokioResolver,
-    past_hosts: TokioResolver,
+    system: Lookups,
+    past_hosts: Lookups,
+}
+
+struct Lookups {
+    resolver: TokioResolver,
+    /// What it found of late. The resolver has a cache of its own, but that is behind a lock and costs a copy of each
+    /// record.
+    known: ArcSwap<HashMap<Box<str>, Known>>,
+}
+
+/// The addresses of a name that may be dialled.
+#[derive(Clone)]
+struct Known {
+    addresses: Addresses,
+    until: Instant,
 }
 
 /// Where names are looked up.
@@ -41,6 +59,9 @@ impl std::fmt::Debug for Resolver {
         f.write_str("Resolver")
     }
 }
+
+/// The addresses of a name.
+pub type Addresses = SmallVec<[IpAddr; 4]>;
 
 /// Why a name has no address to go to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,15 +104,31 @@ impl Resolver {
         Ok(())
     }
 
+    /// The addresses of a host that was looked up before and whose time to live is not over, vetted as those of
+    /// [`Resolver::resolve`] are. No wait, no lock.
+    pub fn known(&self, host: &Host, names: Names) -> Option<Addresses> {
+        let resolvers = self.0.load();
+        let known = resolvers.lookups(names).known.load();
+        let found = known.get(host.as_str()).filter(|found| Instant::now() < found.until)?;
+        Some(found.addresses.clone())
+    }
+
     /// The addresses of a host, those that are never dialled left out.
     ///
     /// # Errors
     /// No address, or only forbidden ones.
-    pub async fn resolve(&self, host: &Host, names: Names) -> Result<Vec<IpAddr>, DnsError> {
-        let all = self.lookup(host, names).await?;
-        let mut allowed = all.iter().copied().filter(|ip| forbidden(*ip).is_none()).peekable();
-        if allowed.peek().is_some() {
-            return Ok(allowed.collect());
+    pub async fn resolve(&self, host: &Host, names: Names) -> Result<Addresses, DnsError> {
+        let resolvers = self.0.load_full();
+        let (all, until) = match host.ip() {
+            Some(ip) => ([ip].into_iter().collect(), None),
+            None => resolvers.lookup(host.as_str(), names).await.map(|(all, until)| (all, Some(until)))?,
+        };
+        let allowed: Addresses = all.iter().copied().filter(|ip| forbidden(*ip).is_none()).collect();
+        if !allowed.is_empty() {
+            if let Some(until) = until {
+                resolvers.remember(host.as_str(), names, Known { addresses: allowed.clone(), until });
+            }
+            return Ok(allowed);
         }
         let (address, kind) = all
             .first()
@@ -104,22 +141,15 @@ impl Resolver {
     ///
     /// # Errors
     /// No address.
-    pub async fn lookup(&self, host: &Host, names: Names) -> Result<Vec<IpAddr>, DnsError> {
+    pub async fn lookup(&self, host: &Host, names: Names) -> Result<Addresses, DnsError> {
         match host.ip() {
-            Some(ip) => Ok(vec![ip]),
+            Some(ip) => Ok([ip].into_iter().collect()),
             None => self.lookup_name(host.as_str(), names).await,
         }
     }
 
-    async fn lookup_name(&self, name: &str, names: Names) -> Result<Vec<IpAddr>, DnsError> {
-        let resolvers = self.0.load_full();
-        let resolver = match names {
-            Names::System => &resolvers.system,
-            Names::PastHosts => &resolvers.past_hosts,
-        };
-        let found = resolver.lookup_ip(name).await.map_err(|e| unresolved(name, &e.to_string()))?;
-        let addresses: Vec<IpAddr> = found.iter().collect();
-        if addresses.is_empty() { Err(unresolved(name, "it has no address")) } else { Ok(addresses) }
+    async fn lookup_name(&self, name: &str, names: Names) -> Result<Addresses, DnsError> {
+        Ok(self.0.load_full().lookup(name, names).await?.0)
     }
 }
 
@@ -196,10 +226,47 @@ impl Resolvers {
         system.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         past_hosts.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         past_hosts.options_mut().use_hosts_file = ResolveHosts::Never;
-        let built = |builder: Builder| builder.build().map_err(|e| e.to_string());
+        let built = |builder: Builder| {
+            let resolver = builder.build().map_err(|e| e.to_string())?;
+            Ok::<_, String>(Lookups { resolver, known: ArcSwap::default() })
+        };
         Ok(Self { system: built(system)?, past_hosts: built(past_hosts)? })
     }
+
+    const fn lookups(&self, names: Names) -> &Lookups {
+        match names {
+            Names::System => &self.system,
+            Names::PastHosts => &self.past_hosts,
+        }
+    }
+
+    /// The addresses of a name, and until when they are good.
+    async fn lookup(&self, name: &str, names: Names) -> Result<(Addresses, Instant), DnsError> {
+        let found = self.lookups(names).resolver.lookup_ip(name).await.map_err(|e| unresolved(name, &e.to_string()))?;
+        let addresses: Addresses = found.iter().collect();
+        if addresses.is_empty() {
+            return Err(unresolved(name, "it has no address"));
+        }
+        Ok((addresses, Instant::from_std(found.valid_until())))
+    }
+
+    fn remember(&self, name: &str, names: Names, found: Known) {
+        self.lookups(names).known.rcu(|known| {
+            let mut known = HashMap::clone(known);
+            if known.len() >= MAX_KNOWN {
+                let now = Instant::now();
+                known.retain(|_, found| now < found.until);
+            }
+            if known.len() < MAX_KNOWN {
+                known.insert(name.into(), found.clone());
+            }
+            known
+        });
+    }
 }
+
+/// As many names as are kept at hand; those beyond are looked up in the resolver's own cache.
+const MAX_KNOWN: usize = 1024;
 
 type Builder = ResolverBuilder<TokioRuntimeProvider>;
 

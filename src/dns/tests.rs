@@ -46,7 +46,7 @@ fn metadata_and_link_local_addresses_are_forbidden_in_every_spelling() {
 async fn literal_and_local_names_resolve_and_metadata_does_not() {
     let resolver = Resolver::system().unwrap();
     let resolve = async |host: &str| resolver.resolve(&Host::parse(host).unwrap(), Names::System).await;
-    assert_eq!(resolve("127.0.0.1").await.unwrap(), [IpAddr::from([127, 0, 0, 1])]);
+    assert_eq!(resolve("127.0.0.1").await.unwrap()[..], [IpAddr::from([127, 0, 0, 1])]);
     assert!(resolve("localhost").await.unwrap().iter().all(IpAddr::is_loopback));
     assert!(matches!(resolve("169.254.169.254").await, Err(DnsError::Forbidden { kind: "link-local", .. })));
     assert!(matches!(resolve("[::ffff:169.254.169.254]").await, Err(DnsError::Forbidden { .. })));
@@ -92,19 +92,22 @@ async fn search_domains_ttls_and_the_hosts_file_are_honoured() {
     let mut resolvers = Resolvers::finish(builder(), builder()).unwrap();
     let mut hosts = Hosts::default();
     hosts.read_hosts_conf("192.0.2.9 legacy.test\n127.0.0.1 api.corp.test\n".as_bytes()).unwrap();
-    resolvers.system.set_hosts(Arc::new(hosts));
+    resolvers.system.resolver.set_hosts(Arc::new(hosts));
     let resolver = Resolver(Arc::new(ArcSwap::from_pointee(resolvers)));
     let lookup = async |host: &str, names| resolver.resolve(&Host::parse(host).unwrap(), names).await;
 
-    assert_eq!(lookup("legacy.test", Names::System).await.unwrap(), [IpAddr::from([192, 0, 2, 9])]);
-    assert_eq!(lookup("api.corp.test", Names::System).await.unwrap(), [IpAddr::from([127, 0, 0, 1])]);
+    assert_eq!(lookup("legacy.test", Names::System).await.unwrap()[..], [IpAddr::from([192, 0, 2, 9])]);
+    assert_eq!(lookup("api.corp.test", Names::System).await.unwrap()[..], [IpAddr::from([127, 0, 0, 1])]);
     assert!(lookup("legacy.test", Names::PastHosts).await.is_err());
     let resolve = async |host: &str| lookup(host, Names::PastHosts).await;
 
     for name in ["api.corp.test", "api", "API", "api.corp.test"] {
-        assert_eq!(resolve(name).await.unwrap(), [IpAddr::from([192, 0, 2, 7])], "{name}");
+        assert_eq!(resolve(name).await.unwrap()[..], [IpAddr::from([192, 0, 2, 7])], "{name}");
     }
     assert_eq!(asked.load(Ordering::SeqCst), 1, "kept for its TTL");
+    let known = |host: &str, names| resolver.known(&Host::parse(host).unwrap(), names).is_some();
+    assert!(known("legacy.test", Names::System));
+    assert!(!known("legacy.test", Names::PastHosts) && !known("never.asked.test", Names::System));
     // Its TTL of one second is over: asked again. Real time is the subject here.
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
     while asked.load(Ordering::SeqCst) == 1 {

@@ -113,8 +113,8 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
     };
     let candidates = addresses(&destination, &front.dialer, DEFAULT_CONNECT_TIMEOUT).await?;
     let upstream = match &destination.through {
-        None => dial(candidates, &destination.authority(), &front.dialled).await?,
-        Some(proxy) => dial_through(proxy, candidates, &destination.name()).await?,
+        None => dial(candidates.into_vec(), &destination.authority(), &front.dialled).await?,
+        Some(proxy) => dial_through(proxy, candidates.into_vec(), &destination.name()).await?,
     };
     Ok(Way::Tunnel { upstream, host: destination.host, port, has_route: known })
 }

@@ -14,7 +14,7 @@ use pingora::{http::ResponseHeader, protocols::raw_connect::ProxyDigest};
 use tokio::time::Instant;
 
 use super::{
-    peer::{DEFAULT_RESPONSE_TIMEOUT, Destination},
+    peer::{Addresses, DEFAULT_RESPONSE_TIMEOUT, Destination},
     refusal::Refusal,
     target::{Listening, Target},
 };
@@ -123,7 +123,7 @@ pub struct Context {
     /// How long it waited for a token.
     pub token_wait: Duration,
     /// The addresses of its upstream that have not been tried, the next one last.
-    pub addresses: Option<Vec<SocketAddr>>,
+    pub addresses: Option<Addresses>,
     /// How often its head went out.
     pub sends: u32,
     /// Whether it was sent again because its pooled connection was dead.

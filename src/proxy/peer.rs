@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
 use http::{Version, header};
 use pingora::{http::RequestHeader, protocols::ALPN, upstreams::peer::HttpPeer, utils::tls::WrappedX509};
+use smallvec::SmallVec;
 
 use super::{
     refusal::{Code, Refusal},
@@ -85,7 +85,7 @@ impl Destination {
     }
 
     /// Writes what `Host` says.
-    pub(super) fn write_authority(&self, out: &mut BytesMut) {
+    pub(super) fn write_authority(&self, out: &mut Vec<u8>) {
         let host = self.host.as_str();
         if host.contains(':') {
             out.extend_from_slice(b"[");
@@ -138,46 +138,36 @@ fn mapped_path(target: &Target, route: &Route) -> Option<String> {
     Some(join(base, &format!("{rest}{query}")))
 }
 
+/// What is dialled, the first to try last.
+pub type Addresses = SmallVec<[SocketAddr; MAX_ADDRESSES]>;
+
+fn one(address: SocketAddr) -> Addresses {
+    [address].into_iter().collect()
+}
+
 /// Resolves and vets the addresses that are dialled for a destination, the first to try last: its own, or those of the
 /// egress proxy on the way.
 ///
 /// # Errors
 /// No address; only forbidden ones; our own.
-pub async fn addresses(
-    destination: &Destination,
-    dialer: &Dialer,
-    limit: Duration,
-) -> Result<Vec<SocketAddr>, Refusal> {
+pub async fn addresses(destination: &Destination, dialer: &Dialer, limit: Duration) -> Result<Addresses, Refusal> {
     if let Some(fixed) = destination.fixed {
-        return vetted(fixed, &dialer.own).map(|()| vec![fixed]);
+        return vetted(fixed, &dialer.own).map(|()| one(fixed));
+    }
+    if let (Some(ip), true, None) = (destination.host.ip(), destination.named_literally, &destination.through) {
+        let address = SocketAddr::new(ip, destination.port);
+        let own = dns::is_own(address, &dialer.own);
+        return if own { Err(ourselves(destination, address)) } else { Ok(one(address)) };
     }
     if let Some(proxy) = &destination.through {
         return addresses_of_proxy(destination, proxy, dialer, limit).await;
     }
-    let (host, resolver) = (&destination.host, &dialer.resolver);
-    let looked_up = async {
-        let names = destination.names;
-        if destination.named_literally {
-            resolver.lookup(host, names).await
-        } else {
-            resolver.resolve(host, names).await
-        }
+    let host = &destination.host;
+    let ips = match dialer.resolver.known(host, destination.names) {
+        Some(known) => known,
+        None => look_up(host, destination.names, dialer, limit).await?,
     };
-    let found = tokio::time::timeout(limit, looked_up).await.map_err(|_| {
-        let detail = format!("{host} did not resolve within connect_timeout ({limit:?})");
-        Refusal::new(
-            Code::UpstreamTimeout,
-            detail,
-            "look at the name servers of this machine, or raise connect_timeout",
-        )
-    })?;
-    let ips = found.map_err(|error| match error {
-        DnsError::Unresolved { .. } => {
-            Refusal::new(Code::UpstreamUnresolved, error.to_string(), "check the name, and this machine's name servers")
-        }
-        DnsError::Forbidden { .. } => forbidden(&error),
-    })?;
-    let mut addresses: Vec<SocketAddr> =
+    let mut addresses: Addresses =
         ips.into_iter().take(MAX_ADDRESSES).map(|ip| SocketAddr::new(ip, destination.port)).collect();
     if let Some(mine) = addresses.iter().find(|address| dns::is_own(**address, &dialer.own)) {
         return Err(ourselves(destination, *mine));
@@ -186,13 +176,30 @@ pub async fn addresses(
     Ok(addresses)
 }
 
+async fn look_up(host: &Host, names: Names, dialer: &Dialer, limit: Duration) -> Result<dns::Addresses, Refusal> {
+    let found = tokio::time::timeout(limit, dialer.resolver.resolve(host, names)).await.map_err(|_| {
+        let detail = format!("{host} did not resolve within connect_timeout ({limit:?})");
+        Refusal::new(
+            Code::UpstreamTimeout,
+            detail,
+            "look at the name servers of this machine, or raise connect_timeout",
+        )
+    })?;
+    found.map_err(|error| match error {
+        DnsError::Unresolved { .. } => {
+            Refusal::new(Code::UpstreamUnresolved, error.to_string(), "check the name, and this machine's name servers")
+        }
+        DnsError::Forbidden { .. } => forbidden(&error),
+    })
+}
+
 /// A name is the proxy's to look up. An address is vetted here as it always is.
 async fn addresses_of_proxy(
     destination: &Destination,
     proxy: &Proxy,
     dialer: &Dialer,
     limit: Duration,
-) -> Result<Vec<SocketAddr>, Refusal> {
+) -> Result<Addresses, Refusal> {
     if let Some(ip) = destination.host.ip() {
         if let Some(kind) = dns::forbidden(ip).filter(|_| !destination.named_literally) {
             return Err(forbidden(&DnsError::Forbidden { host: destination.host.to_string(), address: ip, kind }));
@@ -204,7 +211,8 @@ async fn addresses_of_proxy(
     }
     let found = tokio::time::timeout(limit, dialer.addresses(proxy)).await;
     let found = found.unwrap_or(Err(crate::egress::connect::Why::TimedOut(limit)));
-    found.map_err(|why| tunnel::refusal(&why.told(proxy, &destination.name())))
+    let found = found.map_err(|why| tunnel::refusal(&why.told(proxy, &destination.name())))?;
+    Ok(found.into_iter().collect())
 }
 
 fn forbidden(error: &DnsError) -> Refusal {

@@ -2,14 +2,18 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
     sync::Arc,
 };
 
 /// A normalised host: lower-case, without trailing dot, an IPv6 address without brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Host(Arc<str>);
+pub struct Host {
+    text: Arc<str>,
+    /// The address, if it is one: asked for with each request, and parsed once.
+    ip: Option<IpAddr>,
+}
 
 impl Host {
     /// Parses and normalises a host as it stands in a URL or a `Host` field, without port.
@@ -18,29 +22,30 @@ impl Host {
     /// Anything that is not a plain DNS name of A-labels, an IPv4 address in its usual form, or a bracketed IPv6 address.
     pub fn parse(text: &str) -> Result<Self, HostError> {
         Ok(match checked(text)? {
-            Checked::Address(address) => Self(address.to_string().into()),
+            Checked::V6(address) => Self { text: address.to_string().into(), ip: Some(address.into()) },
+            Checked::V4(text, address) => Self { text: text.into(), ip: Some(address.into()) },
             Checked::Name(name) if name.bytes().any(|b| b.is_ascii_uppercase()) => {
-                Self(name.to_ascii_lowercase().into())
+                Self { text: name.to_ascii_lowercase().into(), ip: None }
             }
-            Checked::Name(name) => Self(name.into()),
+            Checked::Name(name) => Self { text: name.into(), ip: None },
         })
     }
 
     /// The normalised text, an IPv6 address without brackets.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// The address, if the host is one.
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.0.parse().ok()
+    pub const fn ip(&self) -> Option<IpAddr> {
+        self.ip
     }
 
     /// Whether it names this machine by a loopback address or a `localhost` name (RFC 6761 6.3).
     pub fn is_loopback(&self) -> bool {
         match self.ip() {
             Some(ip) => ip.to_canonical().is_loopback(),
-            None => &*self.0 == "localhost" || self.0.ends_with(".localhost"),
+            None => &*self.text == "localhost" || self.text.ends_with(".localhost"),
         }
     }
 }
@@ -48,7 +53,7 @@ impl Host {
 impl fmt::Display for Host {
     /// As in a URL: an IPv6 address in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.contains(':') { write!(f, "[{}]", self.0) } else { f.write_str(&self.0) }
+        if matches!(self.ip, Some(IpAddr::V6(_))) { write!(f, "[{}]", self.text) } else { f.write_str(&self.text) }
     }
 }
 
@@ -94,13 +99,14 @@ pub enum HostError {
 /// A host that is well-formed, as it was written.
 enum Checked<'a> {
     Name(&'a str),
-    Address(Ipv6Addr),
+    V4(&'a str, Ipv4Addr),
+    V6(Ipv6Addr),
 }
 
 fn checked(text: &str) -> Result<Checked<'_>, HostError> {
     if let Some(inner) = text.strip_prefix('[') {
         let inner = inner.strip_suffix(']').ok_or(HostError::Bracket)?;
-        return inner.parse().map(Checked::Address).map_err(|_| HostError::Bracket);
+        return inner.parse().map(Checked::V6).map_err(|_| HostError::Bracket);
     }
     let name = text.strip_suffix('.').unwrap_or(text);
     if name.is_empty() {
@@ -124,8 +130,8 @@ fn checked(text: &str) -> Result<Checked<'_>, HostError> {
     let last = name.rsplit('.').next().unwrap_or(name);
     let numeric = last.bytes().all(|b| b.is_ascii_digit())
         || (last.len() >= 2 && last.get(..2).is_some_and(|p| p.eq_ignore_ascii_case("0x")));
-    if numeric && name.parse::<std::net::Ipv4Addr>().is_err() {
-        return Err(HostError::OddAddress);
+    if numeric {
+        return name.parse().map(|address| Checked::V4(name, address)).map_err(|_| HostError::OddAddress);
     }
     Ok(Checked::Name(name))
 }
