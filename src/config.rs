@@ -240,7 +240,7 @@ pub struct CaBundle {
 }
 
 /// `[limits]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// Connections in all (10,000).
     pub max_connections: usize,

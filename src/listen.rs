@@ -3,6 +3,7 @@
 //! A connection is accepted, its request heads are read whole (`head`), and each goes to the request side (`proxy`) or,
 //! if it is a CONNECT, to `connect`. What the kernel redirected is looked at by `transparent` first. Nothing of HTTP semantics is decided here, nothing of sockets there.
 
+mod alarm;
 mod connect;
 mod h2;
 mod head;
@@ -23,13 +24,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use pingora::{apps::HttpServerApp, protocols::http::ServerSession, proxy::HttpProxy, server::ShutdownWatch};
 use prometheus::IntGauge;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
     sync::Notify,
-    time::{Instant, timeout, timeout_at},
+    time::Instant,
 };
 
 use self::{
@@ -44,7 +45,7 @@ use crate::{
         Injector,
         context::{Connection, Due},
         dialled::Dialled,
-        direct::{Direct, Next},
+        direct::{Direct, Next, Room},
         refusal::{Code, Refusal},
         target::{Listening, Role},
     },
@@ -183,7 +184,7 @@ impl Bound {
             };
             match accepted {
                 Ok((socket, facts)) => {
-                    let limits = front.current.load().config.limits.clone();
+                    let limits = front.current.limits();
                     let guard = front.open.enter(limits.max_connections, &gauge);
                     let (front, shutdown) = (Arc::clone(&front), shutdown.clone());
                     let client = ClientStream::new(socket, Arc::new(facts));
@@ -239,13 +240,16 @@ impl Bound {
 }
 
 /// Serves requests until either side has enough.
-async fn serve_connection(front: &Arc<Front>, mut client: ClientStream, mut shutdown: ShutdownWatch) {
-    let mut first = true;
+async fn serve_connection(front: &Arc<Front>, mut client: ClientStream, shutdown: ShutdownWatch) {
+    let (mut first, mut room) = (true, Room::default());
+    let mut stopping = shutdown.clone();
+    let mut stopping = std::pin::pin!(draining(&mut stopping));
     loop {
-        let limits = front.current.load().config.limits.clone();
+        let limits = front.current.limits();
         let head = tokio::select! {
+            biased;
             head = read_head(&mut client, &limits, first) => head,
-            () = draining(&mut shutdown), if client.buffer.is_empty() => return,
+            () = &mut stopping, if client.buffer.is_empty() => return,
         };
         let head = match head {
             Ok(Some(head::Head { kind: Kind::Http2, .. })) if !first => {
@@ -267,24 +271,26 @@ async fn serve_connection(front: &Arc<Front>, mut client: ClientStream, mut shut
                 return connect::serve(front, client, &authority, shutdown).await;
             }
             Kind::Request => {
-                let mut bytes = client.buffer.split_to(head.length);
+                let length = head.rewritten.as_ref().map_or(head.length, Vec::len);
                 if let Some(rewritten) = head.rewritten {
-                    bytes = BytesMut::from(&*rewritten);
+                    consume(&mut client, head.length);
+                    put_back(&mut client, &rewritten);
                 }
-                if let Body::Exact(length) = head.body
-                    && let Some(plan) = front.direct.plan(&bytes, length, client.facts())
-                {
+                let bytes = client.buffer.get(..length).unwrap_or_default();
+                let plan = match head.body {
+                    Body::Exact(length) => front.direct.plan(bytes, length, client.facts(), &mut room),
+                    Body::Open => None,
+                };
+                if let Some(plan) = plan {
+                    consume(&mut client, length);
                     client.begin_request(0, head.body);
-                    match front.direct.serve(plan, &mut client, &shutdown).await {
+                    match front.direct.serve(plan, &mut room, &mut client, &shutdown).await {
                         Next::Again => continue,
                         Next::Close => return,
                         Next::Last(answer) => return client.farewell(&answer).await,
-                        Next::NotPlain(body) => bytes.unsplit(body),
+                        Next::NotPlain(read) => put_back(&mut client, &read),
                     }
                 }
-                let length = bytes.len();
-                bytes.unsplit(std::mem::take(&mut client.buffer));
-                client.buffer = bytes;
                 client.begin_request(length, head.body);
                 match Box::pin(serve_request(front, client, &limits, &shutdown)).await {
                     Some(reusable) => client = reusable,
@@ -323,12 +329,12 @@ async fn read_head(client: &mut ClientStream, limits: &Limits, first: bool) -> R
     let accepted = Instant::now();
     if client.buffer.is_empty() {
         let patience = if first { limits.header_timeout } else { limits.idle_timeout };
-        match timeout(patience, client.fill()).await {
-            Ok(Ok(read)) if read > 0 => {}
+        match client.fill_until(accepted.checked_add(patience)).await {
+            Ok(read) if read > 0 => {}
             _ => return Ok(None),
         }
     }
-    let deadline = if first { accepted } else { Instant::now() } + limits.header_timeout;
+    let mut deadline = first.then(|| accepted + limits.header_timeout);
     let mut scanned = 0;
     loop {
         skip_empty(client);
@@ -336,16 +342,23 @@ async fn read_head(client: &mut ClientStream, limits: &Limits, first: bool) -> R
             return Ok(Some(head));
         }
         scanned = client.buffer.len();
-        match timeout_at(deadline, client.fill()).await {
-            Ok(Ok(read)) if read > 0 => {}
-            Ok(_) => return Ok(None),
-            Err(_) => return Err(head::too_slow(limits)),
+        let due = *deadline.get_or_insert_with(|| Instant::now() + limits.header_timeout);
+        match client.fill_until(Some(due)).await {
+            Ok(read) if read > 0 => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(head::too_slow(limits)),
+            Ok(_) | Err(_) => return Ok(None),
         }
     }
 }
 
 fn consume(client: &mut ClientStream, length: usize) {
-    drop(client.buffer.split_to(length.min(client.buffer.len())));
+    client.buffer.advance(length.min(client.buffer.len()));
+}
+
+/// Puts bytes in front of those that were read ahead.
+fn put_back(client: &mut ClientStream, bytes: &[u8]) {
+    let rest = std::mem::replace(&mut client.buffer, BytesMut::from(bytes));
+    client.buffer.unsplit(rest);
 }
 
 /// Ends when the process is to stop.

@@ -19,7 +19,7 @@ use rustls::ClientConfig;
 use crate::{
     ca::{Authority, CaError, Files, Leaves},
     clock::Clock,
-    config::{self, CaBundle, Config, CredentialKind},
+    config::{self, CaBundle, Config, CredentialKind, Limits},
     credential::Credential,
     egress::connect::Dialer,
     metrics::{Metrics, NO_PROFILE, ProfileMetrics},
@@ -87,6 +87,11 @@ impl Current {
     /// The snapshot for a request, once.
     pub fn load(&self) -> Arc<Snapshot> {
         self.0.load_full()
+    }
+
+    /// The limits that apply now.
+    pub fn limits(&self) -> Limits {
+        self.0.load().config.limits
     }
 
     /// From now on requests take this one.

@@ -36,7 +36,7 @@ use crate::{
 /// Serves an HTTP/2 connection to its end: streams in tasks of their own, the connection here.
 pub(super) async fn serve(front: &Arc<Front>, client: ClientStream, mut shutdown: ShutdownWatch) {
     let facts = Arc::clone(client.facts());
-    let limits = front.current.load().config.limits.clone();
+    let limits = front.current.limits();
     let Ok(Ok(mut connection)) =
         timeout(limits.header_timeout, handshake(Box::new(client), Some(options(&limits)))).await
     else {

@@ -60,7 +60,7 @@ pub(super) fn find(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Opti
     }
     not_another_protocol(bytes)?;
     let from = scanned.saturating_sub(END.len() - 1);
-    let end = bytes.get(from..).and_then(|new| new.windows(END.len()).position(|window| window == END));
+    let end = bytes.get(from..).and_then(|new| memchr::memmem::find(new, END));
     let length = match end {
         Some(at) => from + at + END.len(),
         None if bytes.len() > limits.max_header_size => return Err(too_large(limits)),
@@ -84,11 +84,10 @@ fn not_another_protocol(bytes: &[u8]) -> Result<(), Refusal> {
 
 /// Checks a whole head.
 fn examine(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
-    let bare = bytes.iter().enumerate().any(|(at, byte)| match byte {
-        b'\n' => at == 0 || bytes.get(at - 1) != Some(&b'\r'),
-        b'\r' => bytes.get(at + 1) != Some(&b'\n'),
-        0 => true,
-        _ => false,
+    let bare = memchr::memchr3_iter(b'\n', b'\r', 0, bytes).any(|at| match bytes.get(at) {
+        Some(b'\n') => at == 0 || bytes.get(at - 1) != Some(&b'\r'),
+        Some(b'\r') => bytes.get(at + 1) != Some(&b'\n'),
+        _ => true,
     });
     if bare {
         return Err(bad("the head has a bare CR, a bare LF or a NUL").hinting("end each line with CR LF"));
@@ -137,7 +136,9 @@ fn examine(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     if absolute.is_none() && !target.starts_with('/') && target != "*" {
         return Err(bad("the request target is neither a path nor a URL").hinting("send '/path' or 'http://host/path'"));
     }
-    if http::Uri::try_from(target).is_err() {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/?&=%+:@,;!$'()*".contains(&byte);
+    // Those need no closer look, which would cost a copy.
+    if !(target.starts_with('/') && target.bytes().all(plain)) && http::Uri::try_from(target).is_err() {
         return Err(bad("the request target has a character that is none of a URL's").hinting("percent-encode it"));
     }
     let (body, ignore_upgrade) = upgrade(named("upgrade"), named("connection"), body)?;

@@ -6,8 +6,10 @@
 //! side still gets its answer. A connection that was reset is an error at once.
 
 use std::{
+    future::poll_fn,
     io,
-    pin::Pin,
+    mem::MaybeUninit,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context as TaskContext, Poll, ready},
 };
@@ -22,11 +24,11 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf},
     net::{TcpStream, UnixStream},
-    time::Sleep,
+    time::Instant,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::head::Body;
+use super::{alarm::Alarm, head::Body};
 use crate::proxy::context::Connection;
 
 /// A client's connection.
@@ -42,7 +44,7 @@ pub(super) struct ClientStream {
     eof: bool,
     facts: Arc<Connection>,
     digest: Option<Arc<ProxyDigest>>,
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
 }
 
 /// What a client's bytes come through.
@@ -71,7 +73,7 @@ impl ClientStream {
             eof: false,
             facts,
             digest,
-            timer: None,
+            alarm: Alarm::default(),
         }
     }
 
@@ -107,11 +109,26 @@ impl ClientStream {
 
     /// Reads more ahead; 0 at the end.
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
+        self.fill_until(None).await
+    }
+
+    /// Reads more ahead; 0 at the end, `TimedOut` once `due` is over.
+    pub(super) async fn fill_until(&mut self, due: Option<Instant>) -> io::Result<usize> {
         if self.eof {
             return Ok(0);
         }
         self.buffer.reserve(READ_AHEAD);
-        let read = self.socket.get_mut().read_buf(&mut self.buffer).await?;
+        let Self { socket, buffer, alarm, .. } = self;
+        let read = poll_fn(|task| {
+            if let Poll::Ready(read) = pin!(socket.get_mut().read_buf(buffer)).poll(task) {
+                return Poll::Ready(read);
+            }
+            match due {
+                Some(due) => alarm.poll(due, task).map(|()| Err(io::ErrorKind::TimedOut.into())),
+                None => Poll::Pending,
+            }
+        });
+        let read = read.await?;
         self.eof = read == 0;
         Ok(read)
     }
@@ -143,8 +160,8 @@ impl ClientStream {
     /// Past the end of the request: sees a reset, remembers an end, keeps what comes for later.
     fn watch(&mut self, task: &mut TaskContext<'_>) -> io::Result<()> {
         while !self.eof && self.buffer.len() < READ_AHEAD {
-            let mut chunk = [0; 1024];
-            let mut chunk = ReadBuf::new(&mut chunk);
+            let mut chunk = [const { MaybeUninit::uninit() }; 1024];
+            let mut chunk = ReadBuf::uninit(&mut chunk);
             match Pin::new(self.socket.get_mut()).poll_read(task, &mut chunk) {
                 Poll::Ready(Ok(())) if chunk.filled().is_empty() => self.eof = true,
                 Poll::Ready(Ok(())) => self.buffer.extend_from_slice(chunk.filled()),
@@ -158,11 +175,7 @@ impl ClientStream {
     /// Fails once the answer is overdue; otherwise wakes the task when it is.
     fn poll_due(&mut self, task: &mut TaskContext<'_>) -> Poll<io::Error> {
         let Some(at) = self.facts.answer_due.get() else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if timer.deadline() != at {
-            timer.as_mut().reset(at);
-        }
-        ready!(timer.as_mut().poll(task));
+        ready!(self.alarm.poll(at, task));
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the upstream did not begin to answer in time"))
     }
 

@@ -3,7 +3,7 @@
 //! Two steps: [`Injector::lead`] tells the route and the destination and waits for nothing; [`Injector::equip`] gets the
 //! credential and [`Injector::addresses`] the addresses, which may take time.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -11,7 +11,7 @@ use super::{
     Injector,
     context::{Carried, Connection, Context},
     dialled, headers,
-    peer::{self, Destination},
+    peer::{self, Addresses, Destination},
     refusal::{Code, Refusal},
     target::{self, Named, NamedBy, Target},
 };
@@ -66,29 +66,25 @@ impl Injector {
         fields: &F,
         context: &mut Context,
     ) -> Result<Wanted, Refusal> {
-        let (Some(snapshot), Some(connection)) = (context.snapshot.clone(), context.connection.clone()) else {
+        let Context { snapshot: Some(snapshot), connection: Some(connection), .. } = context else {
             return Err(Refusal::new(Code::InternalError, "the connection has no facts", "report it"));
         };
-        let target = target::decide(&connection.listening, named)?;
-        let led = self.route_of(&snapshot, &connection, &target, named, fields, context);
-        if led.is_ok() {
-            let route = context.route.as_deref().map(|entry| &entry.route);
-            context.destination = Some(Destination::of(&target, route, &snapshot.config.egress_proxy));
-        }
-        context.target = Some(target);
-        led
+        let target = context.target.insert(target::decide(&connection.listening, named)?);
+        context.route = route(snapshot, target, named)?;
+        let wanted = self.wanted(context.route.as_deref(), connection, target, named.host, fields)?;
+        let route = context.route.as_deref().map(|entry| &entry.route);
+        context.destination = Some(Destination::of(target, route, &snapshot.config.egress_proxy));
+        Ok(wanted)
     }
 
-    fn route_of<F: Fields + ?Sized>(
+    fn wanted<F: Fields + ?Sized>(
         &self,
-        snapshot: &Snapshot,
+        entry: Option<&RouteEntry>,
         connection: &Connection,
         target: &Target,
-        named: Named<'_>,
+        host: Option<&[u8]>,
         fields: &F,
-        context: &mut Context,
     ) -> Result<Wanted, Refusal> {
-        context.route = route(snapshot, target, named)?;
         if self.via.is_in(fields) {
             let hint = match connection.listening.original {
                 None => {
@@ -98,7 +94,9 @@ impl Injector {
             };
             return Err(Refusal::new(Code::LoopDetected, "the request went through this lanyard before", hint));
         }
-        let Some(profile) = context.profile() else { return Ok(Wanted::Nothing("unmatched")) };
+        let Some(profile) = entry.and_then(|entry| entry.profile.as_ref()) else {
+            return Ok(Wanted::Nothing("unmatched"));
+        };
         let has_own = || fields.has(&profile.config.header);
         match profile.config.existing {
             Existing::Reject if has_own() => {
@@ -109,8 +107,7 @@ impl Injector {
             }
             Existing::Keep if has_own() => Ok(Wanted::Nothing("existing")),
             Existing::Keep | Existing::Replace | Existing::Reject => {
-                let foreign =
-                    !connection.allow_browsers && headers::is_foreign(fields, named.host, target.host.as_str());
+                let foreign = !connection.allow_browsers && headers::is_foreign(fields, host, target.host.as_str());
                 Ok(if foreign { Wanted::Nothing("browser") } else { Wanted::Credential(Arc::clone(profile)) })
             }
         }
@@ -135,7 +132,7 @@ impl Injector {
     ///
     /// # Errors
     /// There is none that may be dialled.
-    pub(super) async fn addresses(&self, context: &Context) -> Result<Vec<SocketAddr>, Refusal> {
+    pub(super) async fn addresses(&self, context: &Context) -> Result<Addresses, Refusal> {
         let Some(destination) = &context.destination else {
             return Err(Refusal::new(Code::InternalError, "the request has no destination", "report it"));
         };

@@ -16,10 +16,7 @@ mod request;
 
 pub use origin::Origins;
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
@@ -37,7 +34,7 @@ use super::{
     admit::Wanted,
     context::{Connection, Context},
     failure,
-    peer::DEFAULT_CONNECT_TIMEOUT,
+    peer::{Addresses, DEFAULT_CONNECT_TIMEOUT},
     refusal::Refusal,
     tunnel::{self, Tunnel},
 };
@@ -59,16 +56,42 @@ pub struct Direct {
 /// A plain request, decided upon and not yet sent.
 #[derive(Debug)]
 pub struct Plan {
-    context: Context,
+    context: Box<Context>,
     method: Method,
     /// What it carries, and its upstream; or why it is not forwarded.
     way: Result<(Wanted, Arc<Origin>), Refusal>,
-    /// Its head as the upstream gets it, but for the credential.
-    head: BytesMut,
     /// How many bytes its body has.
     body: usize,
     /// Whether the client wants the connection closed after it.
     closes: bool,
+    /// Its head as it came, where it may turn out not to be plain.
+    original: Option<Vec<u8>>,
+}
+
+/// What the requests of a connection are written and their answers read in, one after the other.
+#[derive(Debug, Default)]
+pub struct Room {
+    /// The request's head as its upstream gets it, and its body.
+    request: Vec<u8>,
+    /// The answer's head as the client gets it, and the beginning of its body.
+    answer: Vec<u8>,
+    /// What was read of the upstream.
+    read: BytesMut,
+}
+
+impl Room {
+    /// Gives back what a large request or answer took.
+    fn tidy(&mut self) {
+        if self.request.capacity() > KEPT_ROOM {
+            self.request = Vec::new();
+        }
+        if self.answer.capacity() > KEPT_ROOM {
+            self.answer = Vec::new();
+        }
+        if self.read.capacity() > KEPT_ROOM {
+            self.read = BytesMut::new();
+        }
+    }
 }
 
 /// What becomes of the client's connection.
@@ -81,7 +104,7 @@ pub enum Next {
     /// These bytes are its last.
     Last(Vec<u8>),
     /// Nothing was sent: the request is not plain after all, and this of its body was read.
-    NotPlain(BytesMut),
+    NotPlain(Vec<u8>),
 }
 
 impl Direct {
@@ -96,10 +119,10 @@ impl Direct {
     }
 
     /// Looks at a request's head and decides upon it; `None` where it is not plain. `body`: how many bytes follow it.
-    pub fn plan(&self, head: &[u8], body: u64, connection: &Arc<Connection>) -> Option<Plan> {
+    pub fn plan(&self, head: &[u8], body: u64, connection: &Arc<Connection>, room: &mut Room) -> Option<Plan> {
         let body = usize::try_from(body).ok().filter(|length| *length <= MAX_BODY)?;
         request::read(head, |read| {
-            let mut context = Context::new();
+            let mut context = Box::new(Context::new());
             context.connection = Some(Arc::clone(connection));
             context.snapshot = Some(self.injector.current.load());
             let way = match self.injector.lead(read.named(), read.fields, &mut context) {
@@ -117,21 +140,22 @@ impl Direct {
                 }
                 Err(refusal) => Err(refusal),
             };
-            let mut out = BytesMut::new();
+            let mut original = None;
             if let (Ok((wanted, _)), Some(destination)) = (&way, &context.destination) {
                 let header = match wanted {
                     Wanted::Credential(profile) => Some(&profile.config.header),
                     Wanted::Nothing(_) => None,
                 };
-                read.write(&mut out, destination, header, self.injector.via.value());
+                original = (destination.scheme == Scheme::Https).then(|| head.to_vec());
+                read.write(&mut room.request, destination, header, self.injector.via.value());
             }
-            Some(Plan { context, method: read.method.clone(), way, head: out, body, closes: read.closes })
+            Some(Plan { context, method: read.method.clone(), way, body, closes: read.closes, original })
         })?
     }
 
     /// Sends a request on and its answer back. `client` gives the request's body next, and after it nothing until the
     /// client is gone or the answer overdue.
-    pub async fn serve<C>(&self, mut plan: Plan, client: &mut C, shutdown: &ShutdownWatch) -> Next
+    pub async fn serve<C>(&self, mut plan: Plan, room: &mut Room, client: &mut C, shutdown: &ShutdownWatch) -> Next
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
@@ -157,13 +181,14 @@ impl Direct {
             context,
             method: &plan.method,
             origin: &origin,
-            head: plan.head,
+            room,
             body: &body,
             closes: plan.closes,
             answered: None,
         };
         let outcome = exchange.run(addresses, client, shutdown).await;
         let answered = exchange.answered;
+        exchange.room.tidy();
         match outcome {
             Ok(keeps) => {
                 self.injector.finish(context, &plan.method, answered.unwrap_or_default(), None);
@@ -172,7 +197,9 @@ impl Direct {
             Err(error) if failure::is_tls(&error) && answered.is_none() && context.sends == 0 => {
                 // Whatever is wrong with it, pingora offers both versions, and tells.
                 origin.forget_choice();
-                Next::NotPlain(BytesMut::from(&*body))
+                let mut read = plan.original.unwrap_or_default();
+                read.extend_from_slice(&body);
+                Next::NotPlain(read)
             }
             Err(error) => self.failed(context, &plan.method, &error, answered.is_some()),
         }
@@ -199,7 +226,7 @@ impl Direct {
     }
 
     /// A connection to the destination, if one of these addresses takes it.
-    async fn dial(&self, context: &Context, addresses: &mut Vec<SocketAddr>) -> pingora::Result<Link> {
+    async fn dial(&self, context: &Context, addresses: &mut Addresses) -> pingora::Result<Link> {
         let (Some(destination), entry) = (&context.destination, context.route.as_deref()) else {
             return Err(Error::new(ErrorType::ConnectNoRoute));
         };
@@ -278,5 +305,7 @@ impl Direct {
     }
 }
 
+/// As much room as a connection keeps from one request to the next, for each of three uses, bytes.
+const KEPT_ROOM: usize = 16 * 1024;
 /// As large as the body of a plain request may be, bytes.
 const MAX_BODY: usize = 16 * 1024;

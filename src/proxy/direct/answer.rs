@@ -2,7 +2,6 @@
 
 use std::{mem::MaybeUninit, time::Duration};
 
-use bytes::BytesMut;
 use http::{Method, StatusCode, header};
 
 use super::chunks::Chunks;
@@ -45,7 +44,7 @@ pub(super) struct Malformed;
 ///
 /// # Errors
 /// It is malformed, or larger than [`MAX_HEAD`].
-pub(super) fn read(bytes: &[u8], method: &Method, out: &mut BytesMut) -> Result<Option<Answer>, Malformed> {
+pub(super) fn read(bytes: &[u8], method: &Method, out: &mut Vec<u8>) -> Result<Option<Answer>, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut answer = httparse::Response::new(&mut []);
     let mut parser = httparse::ParserConfig::default();
@@ -105,7 +104,7 @@ pub(super) fn read(bytes: &[u8], method: &Method, out: &mut BytesMut) -> Result<
 }
 
 /// Writes one field.
-pub(super) fn push_field(out: &mut BytesMut, name: &str, value: &[u8]) {
+pub(super) fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");

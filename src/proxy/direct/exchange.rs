@@ -3,7 +3,6 @@
 use std::{
     future::poll_fn,
     io,
-    net::SocketAddr,
     pin::{Pin, pin},
     task::{Context as Task, Poll, ready},
 };
@@ -14,13 +13,14 @@ use pingora::{Error, ErrorType, Result, server::ShutdownWatch};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::{
-    Direct,
+    Direct, Room,
     answer::{self, Answer, Body},
     link::Link,
     origin::Origin,
 };
 use crate::proxy::{
     context::{Carried, Context},
+    peer::Addresses,
     retry,
 };
 
@@ -30,8 +30,8 @@ pub(super) struct Exchange<'a> {
     pub(super) context: &'a mut Context,
     pub(super) method: &'a Method,
     pub(super) origin: &'a Origin,
-    /// Its head, but for the credential and the empty line at the end.
-    pub(super) head: BytesMut,
+    /// The request's head is in it, but for the credential and the empty line at the end.
+    pub(super) room: &'a mut Room,
     pub(super) body: &'a [u8],
     /// Whether the client wants its connection closed.
     pub(super) closes: bool,
@@ -41,8 +41,8 @@ pub(super) struct Exchange<'a> {
 
 /// How a try ended that brought no answer for the client.
 enum Tried {
-    /// The answer's head, what was read behind it, and the connection that brings the rest.
-    Answered(Answer, BytesMut, Link),
+    /// The answer, whose head and what was read behind it are in the room, and the connection that brings the rest.
+    Answered(Answer, Link),
     /// Once more: with a new token, or on a new connection.
     Again,
 }
@@ -54,16 +54,16 @@ impl Exchange<'_> {
     /// As pingora has them. What the client has got by then is in `answered`.
     pub(super) async fn run<C>(
         &mut self,
-        mut addresses: Vec<SocketAddr>,
+        mut addresses: Addresses,
         client: &mut C,
         shutdown: &ShutdownWatch,
     ) -> Result<bool>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        let plain = self.head.len();
+        let plain = self.room.request.len();
         loop {
-            self.head.truncate(plain);
+            self.room.request.truncate(plain);
             self.write_credential();
             let pooled = if self.context.resent { None } else { self.origin.take(&addresses) };
             let link = match pooled {
@@ -72,7 +72,7 @@ impl Exchange<'_> {
             };
             let address = link.address;
             match self.attempt(link, client).await? {
-                Tried::Answered(answer, rest, link) => return self.bring(answer, rest, link, client, shutdown).await,
+                Tried::Answered(answer, link) => return self.bring(answer, link, client, shutdown).await,
                 Tried::Again => {
                     if !addresses.contains(&address) {
                         addresses.push(address);
@@ -83,14 +83,15 @@ impl Exchange<'_> {
     }
 
     fn write_credential(&mut self) {
+        let out = &mut self.room.request;
         if let Carried::Token { profile, token } = &self.context.credential {
-            self.head.extend_from_slice(&profile.wire_header);
-            self.head.extend_from_slice(b": ");
-            self.head.extend_from_slice(token.value.as_bytes());
-            self.head.extend_from_slice(b"\r\n");
+            out.extend_from_slice(&profile.wire_header);
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(token.value.as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
-        self.head.extend_from_slice(b"\r\n");
-        self.head.extend_from_slice(self.body);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(self.body);
     }
 
     /// Sends the request by one connection, and reads up to the head of its final answer.
@@ -102,16 +103,16 @@ impl Exchange<'_> {
         self.context.upstream_status = None;
         self.context.sends += 1;
         self.context.expect_answer();
-        let mut read = BytesMut::with_capacity(READ);
-        let begun = match send(&mut link, client, &self.head).await {
+        self.room.read.clear();
+        let begun = match send(&mut link, client, &self.room.request).await {
             // What it has to say may be there already, though it does not listen.
-            Ok(()) | Err(End::Upstream(_)) => self.final_head(&mut link, client, &mut read).await,
+            Ok(()) | Err(End::Upstream(_)) => self.final_head(&mut link, client).await,
             Err(end) => Err(end),
         };
-        let (answer, out) = match begun {
-            Ok(head) => head,
+        let answer = match begun {
+            Ok(answer) => answer,
             Err(end) => {
-                let may_resend = read.is_empty() && self.answered.is_none() && reused;
+                let may_resend = self.room.read.is_empty() && self.answered.is_none() && reused;
                 return match end {
                     End::Upstream(_) if may_resend && self.method.is_idempotent() && !self.context.resent => {
                         // A pooled connection may have been closed as the request went out: once more, and only once.
@@ -128,41 +129,35 @@ impl Exchange<'_> {
             metrics.upstream_response(answer.status.as_u16());
         }
         if retry::renew(self.context, answer.status, || answer.wants_scope, |limit| self.body.len() <= limit).await {
-            if answer.reusable && matches!(answer.body, Body::Exact(left) if left == read.len() as u64) {
+            if answer.reusable && matches!(answer.body, Body::Exact(left) if left == self.room.read.len() as u64) {
                 self.origin.put(link, answer.granted);
             }
             return Ok(Tried::Again);
         }
-        self.head = out;
-        Ok(Tried::Answered(answer, read, link))
+        Ok(Tried::Answered(answer, link))
     }
 
-    /// Reads up to the head of the final answer, and passes interim ones on. The second is what the client gets of it.
-    async fn final_head<C>(
-        &self,
-        link: &mut Link,
-        client: &mut C,
-        read: &mut BytesMut,
-    ) -> std::result::Result<(Answer, BytesMut), End>
+    /// Reads up to the head of the final answer, and passes interim ones on.
+    async fn final_head<C>(&mut self, link: &mut Link, client: &mut C) -> std::result::Result<Answer, End>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut out = BytesMut::with_capacity(READ);
+        let Room { answer: out, read, .. } = &mut *self.room;
         loop {
             if !read.is_empty() {
                 out.clear();
-                match answer::read(read, self.method, &mut out).map_err(|_| End::Malformed)? {
+                match answer::read(read, self.method, out).map_err(|_| End::Malformed)? {
                     Some(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => return Err(End::Malformed),
                     Some(answer) if answer.status.is_informational() => {
                         out.extend_from_slice(b"\r\n");
-                        client.write_all(&out).await.map_err(End::Client)?;
+                        client.write_all(out).await.map_err(End::Client)?;
                         client.flush().await.map_err(End::Client)?;
                         read.advance(answer.length);
                         continue;
                     }
                     Some(answer) => {
                         read.advance(answer.length);
-                        return Ok((answer, out));
+                        return Ok(answer);
                     }
                     None => {}
                 }
@@ -173,11 +168,10 @@ impl Exchange<'_> {
         }
     }
 
-    /// Writes the answer to the client; its head is in `self.head`.
+    /// Writes the answer to the client.
     async fn bring<C>(
         &mut self,
         mut answer: Answer,
-        mut read: BytesMut,
         mut link: Link,
         client: &mut C,
         shutdown: &ShutdownWatch,
@@ -187,8 +181,8 @@ impl Exchange<'_> {
     {
         // While we drain, each answer is the last of its connection, and says so.
         let keeps = !self.closes && !matches!(answer.body, Body::UntilClose) && !*shutdown.borrow();
-        self.head.extend_from_slice(if keeps { b"\r\n" } else { b"Connection: close\r\n\r\n" });
-        let mut out = std::mem::take(&mut self.head);
+        let Room { answer: out, read, .. } = &mut *self.room;
+        out.extend_from_slice(if keeps { b"\r\n" } else { b"Connection: close\r\n\r\n" });
         self.answered = Some(answer.status.as_u16());
         let brought = async {
             let mut pending = true;
@@ -200,7 +194,7 @@ impl Exchange<'_> {
                         (here, here, *left == 0)
                     }
                     Body::Chunked(chunks) => {
-                        let found = chunks.scan(&read).map_err(|_| End::Malformed)?;
+                        let found = chunks.scan(read).map_err(|_| End::Malformed)?;
                         (found.length, found.kept, found.done)
                     }
                     Body::UntilClose => (read.len(), read.len(), false),
@@ -210,7 +204,7 @@ impl Exchange<'_> {
                     out.extend_from_slice(piece);
                 } else {
                     if pending {
-                        write(client, &out).await?;
+                        write(client, out).await?;
                         pending = false;
                     }
                     write(client, piece).await?;
@@ -221,13 +215,13 @@ impl Exchange<'_> {
                         if pending { out.extend_from_slice(b"\r\n") } else { write(client, b"\r\n").await? }
                     }
                     if pending {
-                        write(client, &out).await?;
+                        write(client, out).await?;
                     }
                     client.flush().await.map_err(End::Client)?;
                     return Ok(());
                 }
                 if pending {
-                    write(client, &out).await?;
+                    write(client, out).await?;
                     pending = false;
                 }
                 let wanted = match &answer.body {
@@ -235,7 +229,7 @@ impl Exchange<'_> {
                     Body::Chunked(_) | Body::UntilClose => READ_MUCH,
                 };
                 read.reserve(wanted);
-                if more(&mut link, client, &mut read, true).await? == 0 {
+                if more(&mut link, client, read, true).await? == 0 {
                     return match answer.body {
                         Body::UntilClose => client.flush().await.map_err(End::Client),
                         _ => Err(End::Upstream(io::ErrorKind::UnexpectedEof.into())),

@@ -2,7 +2,6 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::BytesMut;
 use http::{HeaderName, HeaderValue, Method, header};
 
 use super::answer::push_field;
@@ -67,11 +66,12 @@ impl Request<'_> {
     /// will be written, and is taken out wherever it stands.
     pub(super) fn write(
         &self,
-        out: &mut BytesMut,
+        out: &mut Vec<u8>,
         destination: &Destination,
         credential: Option<&HeaderName>,
         via: &HeaderValue,
     ) {
+        out.clear();
         out.reserve(ROOM);
         for piece in [self.method.as_str(), " ", &destination.path_and_query, " HTTP/1.1\r\nHost: "] {
             out.extend_from_slice(piece.as_bytes());

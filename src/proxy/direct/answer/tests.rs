@@ -2,14 +2,14 @@ use super::*;
 
 /// What the client gets, what follows, and whether the connection may be used again.
 fn told(head: &str, method: &Method) -> Option<(String, String, bool)> {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     let answer = read(head.as_bytes(), method, &mut out).ok()?.unwrap();
     let body = match answer.body {
         Body::Exact(length) => length.to_string(),
         Body::Chunked(_) => "chunks".to_owned(),
         Body::UntilClose => "close".to_owned(),
     };
-    Some((String::from_utf8(out.to_vec()).unwrap(), body, answer.reusable))
+    Some((String::from_utf8(out).unwrap(), body, answer.reusable))
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn what_is_meant_for_us_only_stays_here() {
                 Proxy-Authenticate: Basic\r\nProxy-Authentication-Info: x\r\nproxy-connection: y\r\nContent-Length: 0\r\n\r\n";
     let (out, ..) = told(head, &Method::GET).unwrap();
     assert_eq!(out, "HTTP/1.1 407 No\r\nX-Public: 2\r\nContent-Length: 0\r\n");
-    let answer = read(head.as_bytes(), &Method::GET, &mut BytesMut::new()).unwrap().unwrap();
+    let answer = read(head.as_bytes(), &Method::GET, &mut Vec::new()).unwrap().unwrap();
     assert_eq!(answer.granted, Some(Duration::from_secs(7)));
     // A folded field, as old servers write them, is one line.
     let (out, ..) = told("HTTP/1.1 200 OK\r\nX-Long: a\r\n b\r\nContent-Length: 0\r\n\r\n", &Method::GET).unwrap();
@@ -77,5 +77,5 @@ fn what_has_no_one_meaning_is_no_answer() {
     ] {
         assert_eq!(told(head, &Method::GET), None, "{head:?}");
     }
-    assert!(read(b"HTTP/1.1 200 OK\r\nContent-Le", &Method::GET, &mut BytesMut::new()).unwrap().is_none());
+    assert!(read(b"HTTP/1.1 200 OK\r\nContent-Le", &Method::GET, &mut Vec::new()).unwrap().is_none());
 }
