@@ -1,9 +1,9 @@
 # Two commands do all the set-up: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint doc check release smoke ci
+.PHONY: help setup demo test lint doc check release smoke allocations ci
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup:
 	@bash scripts/setup.sh
@@ -28,5 +28,9 @@ release: setup ## Build the optimised binary: target/release/lanyard
 
 smoke: release ## Run the demo with the optimised binary
 	./target/release/lanyard demo --once
+
+allocations: setup ## Show where the allocations of a request come from
+	ALLOCATION_SITES=1 cargo test --locked --test allocations --config 'profile.dev.package."*".debug="line-tables-only"' \
+	  -- --nocapture
 
 ci: lint test check smoke ## All that CI runs

@@ -6,7 +6,7 @@
 mod alarm;
 mod connect;
 mod h2;
-mod head;
+pub mod head;
 mod intercept;
 mod sniff;
 mod stream;

@@ -16,20 +16,20 @@ use crate::{
 
 /// A head that has one meaning.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub struct Head {
     /// How many bytes it has.
-    pub(super) length: usize,
+    pub length: usize,
     /// What follows it.
-    pub(super) body: Body,
+    pub body: Body,
     /// What it asks for.
-    pub(super) kind: Kind,
+    pub kind: Kind,
     /// The head to put in its place, where it has to be rewritten.
-    pub(super) rewritten: Option<Vec<u8>>,
+    pub rewritten: Option<Vec<u8>>,
 }
 
 /// What follows a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub enum Body {
     /// So many bytes, perhaps none.
     Exact(u64),
     /// Chunks, or whatever an upgraded connection carries.
@@ -38,7 +38,7 @@ pub(super) enum Body {
 
 /// What a head asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// A request to forward.
     Request,
     /// `CONNECT` to this authority.
@@ -51,7 +51,7 @@ pub(super) enum Kind {
 ///
 /// # Errors
 /// It is too large, not HTTP/1.x, or has more than one meaning.
-pub(super) fn find(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, Refusal> {
+pub fn find(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<Head>, Refusal> {
     if bytes.starts_with(HTTP2_PREFACE) {
         return Ok(Some(Head { length: 0, body: Body::Open, kind: Kind::Http2, rewritten: None }));
     }
