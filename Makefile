@@ -1,6 +1,6 @@
 # Two commands do all the set-up: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint doc check release smoke allocations ci
+.PHONY: help setup demo test lint doc check release smoke bench-counts allocations ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ release: setup ## Build the optimised binary: target/release/lanyard
 
 smoke: release ## Run the demo with the optimised binary
 	./target/release/lanyard demo --once
+
+bench-counts: release ## Compare instructions a request with the baseline (WRITE=1: write it anew)
+	@bash scripts/counts.sh $(if $(WRITE),write)
 
 allocations: setup ## Show where the allocations of a request come from
 	ALLOCATION_SITES=1 cargo test --locked --test allocations --config 'profile.dev.package."*".debug="line-tables-only"' \
