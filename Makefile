@@ -1,6 +1,6 @@
 # Two commands do all the set-up: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint doc check release smoke bench-counts allocations ci
+.PHONY: help setup demo test lint doc check release smoke bench bench-counts allocations ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -35,5 +35,9 @@ bench-counts: release ## Compare instructions a request with the baseline (WRITE
 allocations: setup ## Show where the allocations of a request come from
 	ALLOCATION_SITES=1 cargo test --locked --test allocations --config 'profile.dev.package."*".debug="line-tables-only"' \
 	  -- --nocapture
+
+bench: setup ## Compare with Envoy, nginx and HAProxy (ARGS="keepalive-reverse --rounds 5"; WRITE=1: docs/performance.md too)
+	@bash scripts/peers.sh "$${CARGO_TARGET_DIR:-target}/peers"
+	cargo bench --locked --bench peers -- --peers "$${CARGO_TARGET_DIR:-target}/peers" $(if $(WRITE),--write) $(ARGS)
 
 ci: lint test check smoke ## All that CI runs
