@@ -70,7 +70,7 @@ struct Arguments {
     /// Where scripts/peers.sh put things
     #[arg(long, default_value = "target/peers")]
     peers: PathBuf,
-    /// Write docs/performance.md and its charts
+    /// Write docs/performance.md and its charts, from a full run
     #[arg(long)]
     write: bool,
     /// Names and titles of all scenarios
@@ -141,6 +141,9 @@ async fn bench(arguments: &Arguments, cores: Cores, available: Vec<usize>) -> Re
     }
     if scenarios.is_empty() {
         return Err("no scenario has such a name: --list has them all".into());
+    }
+    if arguments.write && (arguments.quick || arguments.rounds < 5 || !arguments.scenarios.is_empty()) {
+        return Err("docs/performance.md is written from a full run: all scenarios, at least five rounds".into());
     }
     lift_limit_of_files()?;
 
