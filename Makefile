@@ -36,8 +36,10 @@ allocations: setup ## Show where the allocations of a request come from
 	ALLOCATION_SITES=1 cargo test --locked --test allocations --config 'profile.dev.package."*".debug="line-tables-only"' \
 	  -- --nocapture
 
-bench: setup ## Compare with Envoy, nginx and HAProxy (ARGS="keepalive-reverse --rounds 5"; WRITE=1: docs/performance.md too)
+bench: release ## Compare with Envoy, nginx and HAProxy (ARGS="keepalive-reverse --rounds 5"; WRITE=1: docs/performance.md too)
 	@bash scripts/peers.sh "$${CARGO_TARGET_DIR:-target}/peers"
-	cargo bench --locked --bench peers -- --peers "$${CARGO_TARGET_DIR:-target}/peers" $(if $(WRITE),--write) $(ARGS)
+	cargo bench --locked --profile counts --bench peers -- --peers "$${CARGO_TARGET_DIR:-target}/peers" \
+	  $(if $(findstring --lanyard,$(ARGS)),,--lanyard "$${CARGO_TARGET_DIR:-target}/release/lanyard") \
+	  $(if $(WRITE),--write) $(ARGS)
 
 ci: lint test check smoke ## All that CI runs

@@ -209,8 +209,9 @@ async fn measure(yard: &Yard, scenario: Scenario, effort: &Effort) -> Result<Mea
 
 fn lanyards(given: &[String]) -> Vec<(String, PathBuf)> {
     if given.is_empty() {
-        // The bench's own program is of the same build: `cargo bench` makes it, and `make bench` too.
-        return vec![("lanyard".into(), PathBuf::from(env!("CARGO_BIN_EXE_lanyard")))];
+        // `make bench` names the release build. What cargo builds beside a bench has the features of tests in it, such
+        // as a clock that can be paused, and is not what anybody runs.
+        return vec![("lanyard (test features)".into(), PathBuf::from(env!("CARGO_BIN_EXE_lanyard")))];
     }
     let named = |text: &String| match text.split_once('=') {
         Some((name, path)) => (name.to_owned(), path.into()),
