@@ -50,11 +50,11 @@ use self::wire::{Client, serve};
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 /// What a request costs: the numbers to change when it costs less.
-const GET_REVERSE: u64 = 10;
+const GET_REVERSE: u64 = 6;
 const GET_WITHOUT_ACCESS_LOG: u64 = 3;
-const GET_ABSOLUTE: u64 = 12;
-const GET_NO_PROFILE: u64 = 10;
-const POST_1_KIB: u64 = 11;
+const GET_ABSOLUTE: u64 = 8;
+const GET_NO_PROFILE: u64 = 6;
+const POST_1_KIB: u64 = 7;
 
 const WARM_UP: usize = 100;
 const COUNTED: usize = 101;

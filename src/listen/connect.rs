@@ -114,7 +114,7 @@ async fn open(front: &Front, snapshot: &Snapshot, client: &ClientStream, authori
     let candidates = addresses(&destination, &front.dialer, DEFAULT_CONNECT_TIMEOUT).await?;
     let upstream = match &destination.through {
         None => dial(candidates.into_vec(), &destination.authority(), &front.dialled).await?,
-        Some(proxy) => dial_through(proxy, candidates.into_vec(), &destination.name()).await?,
+        Some(proxy) => dial_through(proxy, candidates.into_vec(), &destination.name().to_string()).await?,
     };
     Ok(Way::Tunnel { upstream, host: destination.host, port, has_route: known })
 }

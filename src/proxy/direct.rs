@@ -232,7 +232,7 @@ impl Direct {
         };
         let through = destination.through.as_ref();
         let dial = Dial {
-            through: through.map(|proxy| Tunnel { proxy: Arc::clone(proxy), target: destination.name() }),
+            through: through.map(|proxy| Tunnel { proxy: Arc::clone(proxy), target: destination.name().to_string() }),
             tls: match destination.scheme {
                 Scheme::Http => None,
                 Scheme::Https => {

@@ -18,7 +18,7 @@ pub(super) fn refusal(error: &Error, context: &Context, body_timeout: std::time:
 }
 
 fn told(error: &Error, context: &Context, body_timeout: std::time::Duration) -> Option<Refusal> {
-    let to = context.destination.as_ref().map(super::peer::Destination::name).unwrap_or_default();
+    let to = context.destination.as_ref().map(|to| to.name().to_string()).unwrap_or_default();
     if context.answer_overdue {
         let limit = context.response_timeout();
         return Some(Refusal::new(

@@ -21,7 +21,10 @@ use crate::{
     config::{Route, Scheme},
     dns::{self, DnsError, Names},
     egress::{Egress, Proxy, connect::Dialer},
-    route::{path, pattern::Host},
+    route::{
+        path,
+        pattern::{Host, HostPort},
+    },
     snapshot::RouteEntry,
 };
 
@@ -80,8 +83,8 @@ impl Destination {
     }
 
     /// `host:port`, for people.
-    pub fn name(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+    pub const fn name(&self) -> HostPort<'_> {
+        HostPort(&self.host, self.port)
     }
 
     /// Writes what `Host` says.
@@ -211,7 +214,7 @@ async fn addresses_of_proxy(
     }
     let found = tokio::time::timeout(limit, dialer.addresses(proxy)).await;
     let found = found.unwrap_or(Err(crate::egress::connect::Why::TimedOut(limit)));
-    let found = found.map_err(|why| tunnel::refusal(&why.told(proxy, &destination.name())))?;
+    let found = found.map_err(|why| tunnel::refusal(&why.told(proxy, &destination.name().to_string())))?;
     Ok(found.into_iter().collect())
 }
 
@@ -296,7 +299,7 @@ pub fn peer(
     let through = destination.through.as_ref().map(|proxy| {
         // pingora's own key has the address alone, and that is the proxy's for every target.
         peer.group_key = tunnel_key(peer.group_key, destination, proxy);
-        Arc::new(Tunnel { proxy: Arc::clone(proxy), target: destination.name() })
+        Arc::new(Tunnel { proxy: Arc::clone(proxy), target: destination.name().to_string() })
     });
     if speaks == Speaks::Http1 {
         peer.group_key ^= UPGRADES;

@@ -9,7 +9,7 @@ use crate::{
     config::{self, ListenerMode, Scheme, Upstream},
     route::{
         path,
-        pattern::{Host, HostPattern, split_authority},
+        pattern::{Host, HostPattern, HostPort, split_authority},
     },
 };
 
@@ -59,8 +59,8 @@ impl Target {
     }
 
     /// `host:port` for logs.
-    pub fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+    pub const fn authority(&self) -> HostPort<'_> {
+        HostPort(&self.host, self.port)
     }
 }
 

@@ -57,6 +57,16 @@ impl fmt::Display for Host {
     }
 }
 
+/// `HOST:PORT`, for people: written where it is read, without a string in between.
+#[derive(Clone, Copy, Debug)]
+pub struct HostPort<'a>(pub &'a Host, pub u16);
+
+impl fmt::Display for HostPort<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.0, self.1)
+    }
+}
+
 impl FromStr for Host {
     type Err = HostError;
     fn from_str(text: &str) -> Result<Self, HostError> {
