@@ -1,0 +1,174 @@
+//! Plain requests: HTTP/1.1 on both sides, whatever the upstream does on its connection.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::support::*;
+
+/// One request, head and body; `None` at the end.
+async fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut request = read_head(stream).await;
+    let (head, body) = request.split_once("\r\n\r\n")?;
+    let length: usize = field(&format!("{head}\r\n\r\n"), "content-length").map_or(0, |l| l.parse().unwrap());
+    let mut left = length.saturating_sub(body.len());
+    while left > 0 {
+        let mut piece = vec![0; left];
+        let read = stream.read(&mut piece).await.unwrap();
+        assert!(read > 0, "{request}");
+        request += &String::from_utf8_lossy(&piece[..read]);
+        left -= read;
+    }
+    Some(request)
+}
+
+/// Answers each request of a connection with these bytes, in one piece.
+async fn saying(answer: impl Into<Vec<u8>>) -> ByHand {
+    let answer = Arc::new(answer.into());
+    ByHand::start(move |mut stream| {
+        let answer = Arc::clone(&answer);
+        async move {
+            while read_request(&mut stream).await.is_some() {
+                // lanyard may have left already.
+                drop(stream.write_all(&answer).await);
+            }
+        }
+    })
+    .await
+}
+
+/// A lanyard with one route, `a.test`, which leads there.
+async fn before(upstream: &ByHand, more: &str) -> (Lanyard, Idp) {
+    let idp = Idp::start().await;
+    let lanyard = Lanyard::start(&format!("{}{}{more}", idp.profile("p"), upstream.route("a.test", "p"))).await;
+    lanyard.ready().await;
+    (lanyard, idp)
+}
+
+fn get_head(path: &str) -> String {
+    format!("GET http://a.test{path} HTTP/1.1\r\nHost: a.test\r\n\r\n")
+}
+
+fn post(path: &str, body: &str) -> String {
+    format!("POST http://a.test{path} HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_answers_leave_their_connection_to_the_next_request() {
+    for (method, answer) in [
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n12345"),
+        ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\n12345\r\n0\r\nX-Sum: 6\r\n\r\n"),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ("GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n"),
+        (
+            "GET",
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        ),
+        ("GET", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"),
+    ] {
+        let upstream = saying(answer).await;
+        let (lanyard, _idp) = before(&upstream, "").await;
+        let client = client(Some(lanyard.address()));
+        for _ in 0..3 {
+            let request = client.request(method.parse().unwrap(), "http://a.test/");
+            let expected = answer.split("HTTP/1.").last().map(|last| status_of(&format!("HTTP/1.{last}"))).unwrap();
+            assert_eq!(send(request).await.status, expected);
+        }
+        assert_eq!(upstream.connections(), 1, "{method} {answer:?}");
+        lanyard.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_that_spoke_or_closed_is_not_used() {
+    for last_word in ["", "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", "x"] {
+        for method in ["GET", "POST"] {
+            let upstream = ByHand::start(move |mut stream| async move {
+                while read_request(&mut stream).await.is_some() {
+                    stream.write_all(EMPTY.as_bytes()).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    if last_word.is_empty() {
+                        return;
+                    }
+                    drop(stream.write_all(last_word.as_bytes()).await);
+                }
+            })
+            .await;
+            let (lanyard, _idp) = before(&upstream, "").await;
+            let client = client(Some(lanyard.address()));
+            for n in 1..=3 {
+                let answer = send(client.request(method.parse().unwrap(), "http://a.test/").body("x")).await;
+                assert_eq!(answer.status, 200, "{method} {last_word:?}: {}", answer.body);
+                assert_eq!(upstream.connections(), n, "{method} {last_word:?}");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            lanyard.finish().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_counts_once() {
+    let refuses = Arc::new(AtomicBool::new(false));
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let (refusing, kept) = (Arc::clone(&refuses), Arc::clone(&heads));
+    let upstream = ByHand::start(move |mut stream| {
+        let (refusing, kept) = (Arc::clone(&refusing), Arc::clone(&kept));
+        async move {
+            while let Some(request) = read_request(&mut stream).await {
+                kept.lock().unwrap().push(request);
+                let answer = if refusing.swap(false, Ordering::SeqCst) {
+                    "HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n"
+                } else {
+                    EMPTY
+                };
+                drop(stream.write_all(answer.as_bytes()).await);
+            }
+        }
+    })
+    .await;
+    let (lanyard, idp) = before(&upstream, "response_timeout = \"2s\"\n").await;
+    let mut wire = Wire::open(lanyard.address()).await;
+    wire.send(get_head("/a")).await;
+    assert_eq!(status_of(&wire.answer().await), 200);
+    let old = idp.last_token();
+    refuses.store(true, Ordering::SeqCst);
+    wire.send(post("/b", "again")).await;
+    assert_eq!(status_of(&wire.answer().await), 200);
+    // HEAD is refused without a body.
+    wire.send("HEAD /c HTTP/1.1\r\nHost: nowhere.test\r\n\r\n").await;
+    let refused = wire.closed().await;
+    assert!(status_of(&refused) == 403 && refused.ends_with("\r\n\r\n"), "{refused}");
+    let sent: Vec<String> = heads.lock().unwrap().clone();
+    assert_eq!(sent.len(), 3);
+    for (head, token) in sent.iter().zip([&old, &old, &idp.last_token()]) {
+        let tokens: Vec<_> = head.lines().filter_map(|line| line.strip_prefix("Authorization: Bearer ")).collect();
+        assert_eq!(tokens, [token], "{head}");
+    }
+    assert!(sent[1].ends_with("\r\n\r\nagain") && sent[2].ends_with("\r\n\r\nagain"));
+    for (series, expected) in [
+        ("lanyard_requests_total{outcome=\"injected\",profile=\"p\"}", 1.0),
+        ("lanyard_requests_total{outcome=\"retried\",profile=\"p\"}", 1.0),
+        ("lanyard_upstream_responses_total{class=\"2xx\",profile=\"p\"}", 2.0),
+        ("lanyard_upstream_responses_total{class=\"4xx\",profile=\"p\"}", 1.0),
+    ] {
+        assert_eq!(lanyard.metric(series).await, expected, "{series}");
+    }
+    let line = lanyard.wait_for("the request", |event| event["path"] == "/b").await;
+    assert_eq!((line["sends"].as_u64(), line["retried"].as_bool()), (Some(2), Some(true)));
+    lanyard.finish().await;
+}
