@@ -271,8 +271,9 @@ async fn serve_connection(front: &Arc<Front>, mut client: ClientStream, mut shut
                 if let Some(rewritten) = head.rewritten {
                     bytes = BytesMut::from(&*rewritten);
                 }
-                if let Body::Exact(length) = head.body
-                    && let Some(plan) = front.direct.plan(&bytes, length, client.facts())
+                let length = bytes.len();
+                if let Body::Exact(body) = head.body
+                    && let Some(plan) = front.direct.plan(&bytes, body, client.facts())
                 {
                     client.begin_request(0, head.body);
                     match front.direct.serve(plan, &mut client, &shutdown).await {
@@ -282,7 +283,6 @@ async fn serve_connection(front: &Arc<Front>, mut client: ClientStream, mut shut
                         Next::NotPlain(body) => bytes.unsplit(body),
                     }
                 }
-                let length = bytes.len();
                 bytes.unsplit(std::mem::take(&mut client.buffer));
                 client.buffer = bytes;
                 client.begin_request(length, head.body);

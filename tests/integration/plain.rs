@@ -172,3 +172,40 @@ async fn every_request_counts_once() {
     assert_eq!((line["sends"].as_u64(), line["retried"].as_bool()), (Some(2), Some(true)));
     lanyard.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_turns_to_http2_costs_no_request() {
+    let (idp, ca) = (Idp::start().await, Authority::new());
+    let old = Upstream::start_tls(ca.server(&["localhost"], &["http/1.1"])).await;
+    let folder = Folder::new();
+    folder.write("ca.pem", ca.pem());
+    let route = format!(
+        "[[routes]]\nhost = \"a.test\"\nprofile = \"p\"\nupstream = \"https://localhost:{}\"\nca_file = \"ca.pem\"\n",
+        old.address.port()
+    );
+    let lanyard = Lanyard::start_in(folder, &format!("{}{route}", idp.profile("p")), &[]).await;
+    lanyard.ready().await;
+    for _ in 0..2 {
+        assert_eq!(get_via(lanyard.address(), "http://a.test/").await.status, 200);
+    }
+    let address = old.address.to_string();
+    drop(old);
+    let mut new = None;
+    eventually("the port is free", async || {
+        new = tokio::net::TcpListener::bind(&address).await.ok();
+        new.take().is_some()
+    })
+    .await;
+    let new = Upstream::start_at(&address, Some(ca.server(&["localhost"], &["h2"]))).await;
+    // The body was read before the handshake failed; what follows it is another request.
+    let mut wire = Wire::open(lanyard.address()).await;
+    wire.send(post("/first", &"x".repeat(2000)) + &get_head("/second")).await;
+    let (first, second) = (wire.answer().await, wire.answer().await);
+    assert!(first.contains("\"path\":\"/first\"") && first.contains("\"length\":2000"), "{first}");
+    assert!(second.contains("\"path\":\"/second\""), "{second}");
+    for request in new.seen.requests() {
+        assert_eq!(request.all("authorization"), [format!("Bearer {}", idp.last_token())]);
+    }
+    assert_eq!(new.seen.requests().len(), 2);
+    lanyard.finish().await;
+}
