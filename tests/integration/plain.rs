@@ -8,9 +8,11 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::{Barrier, watch},
 };
 
 use super::support::*;
@@ -207,5 +209,36 @@ async fn an_upstream_that_turns_to_http2_costs_no_request() {
         assert_eq!(request.all("authorization"), [format!("Bearer {}", idp.last_token())]);
     }
     assert_eq!(new.seen.requests().len(), 2);
+    lanyard.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_pooled_connections_are_dead_none_is_taken() {
+    const MANY: usize = 400;
+    let (all_here, (close, closing)) = (Arc::new(Barrier::new(MANY)), watch::channel(false));
+    let upstream = ByHand::start(move |mut stream| {
+        let (all_here, mut closing) = (Arc::clone(&all_here), closing.clone());
+        async move {
+            let head = read_head(&mut stream).await;
+            if head.starts_with("GET") {
+                // They are answered together, so that each has a connection of its own.
+                all_here.wait().await;
+            }
+            stream.write_all(EMPTY.as_bytes()).await.unwrap();
+            closing.wait_for(|now| *now).await.unwrap();
+        }
+    })
+    .await;
+    let (lanyard, _idp) = before(&upstream, "").await;
+    let client = client(Some(lanyard.address()));
+    let warm = join_all((0..MANY).map(|_| send(client.get("http://a.test/")))).await;
+    assert!(warm.iter().all(|answer| answer.status == 200));
+    assert_eq!(upstream.connections(), MANY as u64);
+    close.send_replace(true);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // It is not sent again, so it needs a connection that lives.
+    let answer = send(client.post("http://a.test/").body("x")).await;
+    assert_eq!((answer.status, answer.refusal()), (200, None), "{}", answer.body);
+    assert_eq!(upstream.connections(), MANY as u64 + 1);
     lanyard.finish().await;
 }
