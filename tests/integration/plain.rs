@@ -242,3 +242,21 @@ async fn however_many_pooled_connections_are_dead_none_is_taken() {
     assert_eq!(upstream.connections(), MANY as u64 + 1);
     lanyard.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_for_one_hop_stays_here() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    let lanyard = Lanyard::start(&format!("{}{}", idp.profile("p"), upstream.route("a.test", "p"))).await;
+    lanyard.ready().await;
+    let hops = "TE: trailers\r\nTrailer: Authorization\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\n\
+                Proxy-Authorization: Basic x\r\nProxy-Authenticate: Basic\r\nHTTP2-Settings: AAMAAABkAARAAAAA\r\n";
+    for connection in ["", "Connection: keep-alive\r\n", "Connection: x-hop\r\nX-Hop: 1\r\n"] {
+        let mut wire = Wire::open(lanyard.address()).await;
+        wire.send(format!("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n{hops}{connection}X-End: 1\r\n\r\n")).await;
+        assert_eq!(status_of(&wire.answer().await), 200);
+        let mut names: Vec<_> = upstream.seen.last().headers.keys().map(ToString::to_string).collect();
+        names.sort();
+        assert_eq!(names, ["authorization", "host", "via", "x-end"], "{connection:?}");
+    }
+    lanyard.finish().await;
+}
