@@ -260,3 +260,35 @@ async fn what_is_for_one_hop_stays_here() {
     }
     lanyard.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_ends_with_its_connection_is_whole_or_known_not_to_be() {
+    let upstream = ByHand::start(|mut stream| async move {
+        let head = read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nX-A: b\r\n\r\n12345").await.unwrap();
+        stream.flush().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if head.contains("/broken") {
+            stream.set_zero_linger().unwrap();
+        } else {
+            stream.write_all(b"67890").await.unwrap();
+        }
+    })
+    .await;
+    let (lanyard, _idp) = before(&upstream, "").await;
+    let client = client(Some(lanyard.address()));
+    for _ in 0..3 {
+        let answer = send(client.get("http://a.test/whole")).await;
+        assert_eq!((answer.status, &*answer.body), (200, "1234567890"));
+        let whole = async { client.get("http://a.test/broken").send().await?.text().await }.await;
+        assert!(whole.is_err(), "the client has to notice: {whole:?}");
+    }
+    // The client's connection does not end with it.
+    let mut wire = Wire::open(lanyard.address()).await;
+    for _ in 0..2 {
+        wire.send(get_head("/whole")).await;
+        let answer = wire.answer().await;
+        assert!(answer.contains("5\r\n12345\r\n") && answer.ends_with("0\r\n\r\n"), "{answer}");
+    }
+    lanyard.finish().await;
+}

@@ -34,6 +34,8 @@ pub(super) enum Body {
     Chunked(Chunks),
     /// All until the connection ends.
     UntilClose,
+    /// The same, and the client gets it in chunks: then it sees whether it is whole, and its connection goes on.
+    Unframed,
 }
 
 /// Not an answer of HTTP/1.x, or one whose end cannot be told.
@@ -69,7 +71,8 @@ pub(super) fn read(bytes: &[u8], method: &Method, out: &mut BytesMut) -> Result<
         _ if bodiless => Body::Exact(0),
         (Some(coding), _) if ends_in_chunks(coding) => Body::Chunked(Chunks::default()),
         (None, Some(length)) => Body::Exact(length),
-        (Some(_), _) | (None, None) => Body::UntilClose,
+        (Some(_), _) => Body::UntilClose,
+        (None, None) => Body::Unframed,
     };
 
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -90,9 +93,12 @@ pub(super) fn read(bytes: &[u8], method: &Method, out: &mut BytesMut) -> Result<
             push_field(out, field.name, field.value);
         }
     }
+    if matches!(body, Body::Unframed) {
+        push_field(out, "Transfer-Encoding", b"chunked");
+    }
 
     let version_keeps = answer.version == Some(1) || connection.keeps;
-    let ended_by_itself = !matches!(body, Body::UntilClose);
+    let ended_by_itself = !matches!(body, Body::UntilClose | Body::Unframed);
     let old_chunks = answer.version == Some(0) && coding.is_some();
     Ok(Some(Answer {
         status,

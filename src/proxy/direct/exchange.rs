@@ -203,17 +203,24 @@ impl Exchange<'_> {
                         let found = chunks.scan(&read).map_err(|_| End::Malformed)?;
                         (found.length, found.kept, found.done)
                     }
-                    Body::UntilClose => (read.len(), read.len(), false),
+                    Body::UntilClose | Body::Unframed => (read.len(), read.len(), false),
                 };
                 let piece = read.get(..kept).unwrap_or_default();
+                let (before, after) = match answer.body {
+                    Body::Unframed if kept > 0 => (format!("{kept:x}\r\n"), &b"\r\n"[..]),
+                    _ => (String::new(), &b""[..]),
+                };
+                let pieces = [before.as_bytes(), piece, after];
                 if pending && out.len() + piece.len() <= WITH_HEAD {
-                    out.extend_from_slice(piece);
+                    pieces.into_iter().for_each(|piece| out.extend_from_slice(piece));
                 } else {
                     if pending {
                         write(client, &out).await?;
                         pending = false;
                     }
-                    write(client, piece).await?;
+                    for piece in pieces {
+                        write(client, piece).await?;
+                    }
                 }
                 read.advance(length);
                 if done {
@@ -232,14 +239,16 @@ impl Exchange<'_> {
                 }
                 let wanted = match &answer.body {
                     Body::Exact(left) => usize::try_from(*left).unwrap_or(usize::MAX).clamp(READ, READ_MUCH),
-                    Body::Chunked(_) | Body::UntilClose => READ_MUCH,
+                    Body::Chunked(_) | Body::UntilClose | Body::Unframed => READ_MUCH,
                 };
                 read.reserve(wanted);
                 if more(&mut link, client, &mut read, true).await? == 0 {
-                    return match answer.body {
-                        Body::UntilClose => client.flush().await.map_err(End::Client),
-                        _ => Err(End::Upstream(io::ErrorKind::UnexpectedEof.into())),
-                    };
+                    match answer.body {
+                        Body::UntilClose => {}
+                        Body::Unframed => write(client, b"0\r\n\r\n").await?,
+                        _ => return Err(End::Upstream(io::ErrorKind::UnexpectedEof.into())),
+                    }
+                    return client.flush().await.map_err(End::Client);
                 }
             }
         };
