@@ -292,3 +292,34 @@ async fn an_answer_that_ends_with_its_connection_is_whole_or_known_not_to_be() {
     }
     lanyard.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interim_answers_without_end_do_not_put_off_when_the_answer_is_due() {
+    use std::io::Write;
+    let upstream = ByHand::start(|mut stream| async move {
+        read_head(&mut stream).await;
+        // A thread of its own: whenever lanyard looks, there is another one.
+        let mut stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        let many = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(20_000);
+        drop(tokio::task::spawn_blocking(move || while stream.write_all(many.as_bytes()).is_ok() {}).await);
+    })
+    .await;
+    let (lanyard, _idp) = before(&upstream, "response_timeout = \"1s\"\n").await;
+    let mut wire = Wire::open(lanyard.address()).await;
+    wire.send(get_head("/")).await;
+    let refused = tokio::time::timeout(Duration::from_secs(8), async {
+        let mut tail = Vec::new();
+        loop {
+            let more = wire.more().await;
+            assert!(!more.is_empty(), "closed without an answer");
+            tail.extend(more);
+            tail.drain(..tail.len().saturating_sub(100_000));
+            if tail.windows(16).any(|window| window == b"upstream_timeout") {
+                return;
+            }
+        }
+    });
+    refused.await.expect("it is refused in time");
+    lanyard.finish().await;
+}

@@ -158,6 +158,10 @@ impl Exchange<'_> {
                         client.write_all(&out).await.map_err(End::Client)?;
                         client.flush().await.map_err(End::Client)?;
                         read.advance(answer.length);
+                        // While there is always another one, nothing is waited for.
+                        if self.context.connection.as_ref().is_some_and(|c| c.answer_due.is_over()) {
+                            return Err(End::Client(io::ErrorKind::TimedOut.into()));
+                        }
                         continue;
                     }
                     Some(answer) => {
