@@ -323,3 +323,27 @@ async fn interim_answers_without_end_do_not_put_off_when_the_answer_is_due() {
     refused.await.expect("it is refused in time");
     lanyard.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_a_break_is_told() {
+    // Nothing of it makes sense: it is no answer.
+    let nonsense = saying("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n").await;
+    let (lanyard, _idp) = before(&nonsense, "").await;
+    let answer = get_via(lanyard.address(), "http://a.test/").await;
+    assert_eq!((answer.status, answer.refusal()), (502, Some("upstream_protocol")), "{}", answer.body);
+    lanyard.finish().await;
+
+    let broken = ByHand::start(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n").await.unwrap();
+    })
+    .await;
+    let (lanyard, _idp) = before(&broken, "").await;
+    for _ in 0..20 {
+        let mut wire = Wire::open(lanyard.address()).await;
+        wire.send(get_head("/")).await;
+        let answer = wire.closed().await;
+        assert!(status_of(&answer) == 200 && answer.ends_with("5\r\n12345\r\n"), "{answer:?}");
+    }
+    lanyard.finish().await;
+}

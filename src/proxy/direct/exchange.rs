@@ -193,7 +193,8 @@ impl Exchange<'_> {
         let keeps = !self.closes && !matches!(answer.body, Body::UntilClose) && !*shutdown.borrow();
         self.head.extend_from_slice(if keeps { b"\r\n" } else { b"Connection: close\r\n\r\n" });
         let mut out = std::mem::take(&mut self.head);
-        self.answered = Some(answer.status.as_u16());
+        let status = answer.status.as_u16();
+        let answered = &mut self.answered;
         let brought = async {
             let mut pending = true;
             loop {
@@ -219,6 +220,7 @@ impl Exchange<'_> {
                     pieces.into_iter().for_each(|piece| out.extend_from_slice(piece));
                 } else {
                     if pending {
+                        *answered = Some(status);
                         write(client, &out).await?;
                         pending = false;
                     }
@@ -232,12 +234,14 @@ impl Exchange<'_> {
                         if pending { out.extend_from_slice(b"\r\n") } else { write(client, b"\r\n").await? }
                     }
                     if pending {
+                        *answered = Some(status);
                         write(client, &out).await?;
                     }
                     client.flush().await.map_err(End::Client)?;
                     return Ok(());
                 }
                 if pending {
+                    *answered = Some(status);
                     write(client, &out).await?;
                     pending = false;
                 }
@@ -256,7 +260,13 @@ impl Exchange<'_> {
                 }
             }
         };
-        brought.await.map_err(|end: End| end.into_error(self.context))?;
+        if let Err(end) = brought.await {
+            // What came before the break is the client's all the same.
+            if !matches!(end, End::Client(_)) && self.answered.is_some() {
+                drop(client.flush().await);
+            }
+            return Err(end.into_error(self.context));
+        }
         if answer.reusable && read.is_empty() {
             self.origin.put(link, answer.granted);
         }
