@@ -347,3 +347,111 @@ async fn what_came_before_a_break_is_told() {
     }
     lanyard.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interim_answers_go_on_and_trailers_do_not() {
+    let upstream = saying(
+        "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nConnection: x-hop\r\nX-Hop: 1\r\nContent-Length: 3\r\n\r\nHTTP/1.1 200 \
+         OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nSet-Cookie: a=b\r\n\r\n",
+    )
+    .await;
+    let (lanyard, _idp) = before(&upstream, "").await;
+    let mut wire = Wire::open(lanyard.address()).await;
+    for _ in 0..2 {
+        wire.send(get_head("/")).await;
+        assert_eq!(wire.until("\r\n\r\n").await, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
+        let answer = wire.answer().await;
+        assert_eq!(answer, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    }
+    // An upgrade that nobody asked for is no answer.
+    let upgraded = saying("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n").await;
+    let (other, _idp) = before(&upgraded, "").await;
+    let answer = get_via(other.address(), "http://a.test/").await;
+    assert_eq!((answer.status, answer.refusal()), (502, Some("upstream_protocol")));
+    other.finish().await;
+    lanyard.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_with_something_left_in_it_carries_no_other_request() {
+    // What follows the answer would be taken for the next one's.
+    let smuggled = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled";
+    let fits = |head: &str, body: &str| format!("{head}\r\n\r\n{body}{smuggled}");
+    let exact = format!("HTTP/1.1 200 OK\r\nContent-Length: {}", 4096 - 100);
+    let long = "x".repeat(4096 - 100);
+    for (method, answer) in [
+        ("GET", fits("HTTP/1.1 200 OK\r\nContent-Length: 5", "12345")),
+        ("GET", fits(&exact, &long)),
+        ("GET", fits("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", "5\r\n12345\r\n0\r\n\r\n")),
+        ("GET", fits("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3", "0\r\nX: y\r\n\r\n")),
+        ("GET", fits("HTTP/1.1 204 No Content", "")),
+        ("GET", fits("HTTP/1.1 304 Not Modified\r\nContent-Length: 5", "")),
+        ("HEAD", fits("HTTP/1.1 200 OK\r\nContent-Length: 5", "12345")),
+        ("GET", fits("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0", "")),
+        ("GET", fits("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2", "no")),
+        ("GET", "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()),
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()),
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nKeep-Alive: timeout=0\r\n\r\n".to_owned()),
+        // Said by two fields how long it is: one of two servers behind this name is wrong.
+        (
+            "GET",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n5\r\n12345\r\n0\r\n\r\n"
+                .to_owned(),
+        ),
+    ] {
+        let upstream = saying(answer.as_bytes()).await;
+        let (lanyard, _idp) = before(&upstream, "").await;
+        let mut wire = Wire::open(lanyard.address()).await;
+        for n in 1..=3u64 {
+            let from = upstream.connections();
+            wire.send(format!("{method} http://a.test/{n} HTTP/1.1\r\nHost: a.test\r\n\r\n")).await;
+            let mut head = wire.until("\r\n\r\n").await;
+            while status_of(&head) < 200 {
+                head = wire.until("\r\n\r\n").await;
+            }
+            let length = field(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+            let has_body = method == "GET" && status_of(&head) != 304;
+            let body = if !has_body {
+                String::new()
+            } else if field(&head, "transfer-encoding").is_some() {
+                wire.until("0\r\n\r\n").await
+            } else {
+                wire.exactly(length).await
+            };
+            assert!(!body.contains("smuggled"), "{method} {answer:?}: {head}{body}");
+            // A 401 takes two.
+            assert!(upstream.connections() > from, "{method} {answer:?}: request {n} went over a used connection");
+        }
+        lanyard.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answers_head_has_its_limits() {
+    let field = |length: usize| format!("X-Long: {}\r\n", "x".repeat(length));
+    let many = |count: usize| (0..count).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
+    for (fields, expected) in [
+        (field(60 * 1024), (200, None)),
+        (field(600 * 1024), (200, None)),
+        (field(1024 * 1024), (502, Some("upstream_protocol"))),
+        (many(200), (200, None)),
+        (many(300), (502, Some("upstream_protocol"))),
+        ("X-Bare: a\rb\r\n".to_owned(), (502, Some("upstream_protocol"))),
+        ("X-Nul: a\0b\r\n".to_owned(), (502, Some("upstream_protocol"))),
+        ("no colon\r\n".to_owned(), (502, Some("upstream_protocol"))),
+    ] {
+        let upstream = saying(format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\nhi")).await;
+        let (lanyard, _idp) = before(&upstream, "").await;
+        let answer = raw(lanyard.address(), get_head("/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await;
+        assert_eq!(
+            (status_of(&answer), super::support::field(&answer, "x-lanyard-error")),
+            expected,
+            "{} bytes",
+            fields.len()
+        );
+        if expected.0 == 200 {
+            assert!(answer.contains(&*fields) && answer.ends_with("hi"));
+        }
+        lanyard.finish().await;
+    }
+}

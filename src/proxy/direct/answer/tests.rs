@@ -21,7 +21,7 @@ fn a_body_has_one_end() {
         ("Content-Length: 3, 3\r\n", "3", true),
         ("Transfer-Encoding: chunked\r\n", "chunks", true),
         ("Transfer-Encoding: gzip, Chunked\r\n", "chunks", true),
-        ("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", "chunks", true),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", "chunks", false),
         ("Transfer-Encoding: gzip\r\n", "close", false),
         ("Transfer-Encoding: chunked, gzip\r\nContent-Length: 3\r\n", "close", false),
         ("", "unframed", false),
@@ -38,6 +38,12 @@ fn a_body_has_one_end() {
         let expected = (format!("HTTP/1.1 {status}\r\n"), "0".to_owned(), true);
         assert_eq!(told(&head, &Method::GET), Some(expected));
     }
+    for (status, length) in [("103 Early Hints", ""), ("204 No Content", ""), ("304 X", "Content-Length: 3\r\n")] {
+        let (out, body, _) = told(&format!("HTTP/1.1 {status}\r\nContent-Length: 3\r\n\r\n"), &Method::GET).unwrap();
+        assert_eq!((out, body), (format!("HTTP/1.1 {status}\r\n{length}"), "0".to_owned()));
+    }
+    let (out, ..) = told("HTTP/1.1 200 OK\r\nContent-Length: 3 , 3\r\n\r\n", &Method::GET).unwrap();
+    assert_eq!(out, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n");
     let (out, ..) = told("HTTP/1.1 200 OK\r\nX: y\r\n\r\n", &Method::GET).unwrap();
     assert_eq!(out, "HTTP/1.1 200 OK\r\nX: y\r\nTransfer-Encoding: chunked\r\n");
     let head = told("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", &Method::HEAD).unwrap();
