@@ -35,7 +35,7 @@ use self::{
 use super::{
     Injector,
     admit::Wanted,
-    context::{Connection, Context},
+    context::{Carried, Connection, Context},
     failure,
     peer::DEFAULT_CONNECT_TIMEOUT,
     refusal::Refusal,
@@ -142,7 +142,15 @@ impl Direct {
         let context = &mut plan.context;
         let body = match self.body(plan.body, client, context).await {
             Ok(body) => body,
-            Err(error) => return self.failed(context, &plan.method, &error, false),
+            Err(error) => {
+                // It would have had its credential: it did not pass without.
+                if let Wanted::Credential(profile) = wanted
+                    && let Some(token) = profile.slot.usable()
+                {
+                    context.credential = Carried::Token { profile, token };
+                }
+                return self.failed(context, &plan.method, &error, false);
+            }
         };
         let ready = async {
             self.injector.equip(wanted, context).await?;

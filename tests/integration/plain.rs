@@ -455,3 +455,38 @@ async fn an_answers_head_has_its_limits() {
         lanyard.finish().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_body_may_come_in_pieces_and_what_follows_is_another_request() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    let limits = "[limits]\nbody_timeout = \"1s\"\n";
+    let lanyard = Lanyard::start(&format!("{limits}{}{}", idp.profile("p"), upstream.route("a.test", "p"))).await;
+    lanyard.ready().await;
+    let mut wire = Wire::open(lanyard.address()).await;
+    let whole = post("/first", "12345") + &post("/second", "") + &get_head("/third");
+    for piece in
+        [&whole[..whole.len() / 3 - 20], &whole[whole.len() / 3 - 20..whole.len() - 7], &whole[whole.len() - 7..]]
+    {
+        wire.send(piece).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for (path, length) in [("/first", 5), ("/second", 0), ("/third", 0)] {
+        let answer = wire.answer().await;
+        assert!(answer.contains(&format!("\"path\":\"{path}\"")), "{answer}");
+        assert!(answer.contains(&format!("\"length\":{length}")), "{answer}");
+    }
+    // One that does not come is refused, and not sent.
+    wire.send("POST http://a.test/late HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\n12").await;
+    let answer = wire.closed().await;
+    assert_eq!(verdict(&answer), (408, "body_timeout"), "{answer}");
+    // A client that leaves before it is whole is nobody's request.
+    let mut wire = Wire::open(lanyard.address()).await;
+    wire.send("POST http://a.test/left HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\n12").await;
+    drop(wire);
+    lanyard.wait_for("the request", |event| event["path"] == "/left" && event["status"] == 0).await;
+    assert_eq!(upstream.seen.requests().len(), 3);
+    let counted = lanyard.metric("lanyard_requests_total{outcome=\"injected\",profile=\"p\"}").await;
+    let refused = lanyard.metric("lanyard_requests_total{outcome=\"refused\",profile=\"p\"}").await;
+    assert_eq!((counted + refused, refused), (5.0, 1.0));
+    lanyard.finish().await;
+}
