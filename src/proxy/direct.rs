@@ -175,7 +175,8 @@ impl Direct {
         match outcome {
             Ok(keeps) => {
                 self.injector.finish(context, &plan.method, answered.unwrap_or_default(), None);
-                if keeps { Next::Again } else { Next::Close }
+                // The end is told, and nothing that the client sent too much takes the answer along.
+                if keeps { Next::Again } else { Next::Last(Vec::new()) }
             }
             Err(error) if failure::is_tls(&error) && answered.is_none() && context.sends == 0 => {
                 // Whatever is wrong with it, pingora offers both versions, and tells.

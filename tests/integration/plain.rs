@@ -490,3 +490,35 @@ async fn a_small_body_may_come_in_pieces_and_what_follows_is_another_request() {
     assert_eq!((counted + refused, refused), (5.0, 1.0));
     lanyard.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_answer_of_a_connection_arrives_whole_and_its_end_is_told() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    let route = upstream.route("a.test", "p") + "intercept = true\n";
+    let lanyard = Lanyard::start(&format!("[ca]\ndirectory = \"ca\"\n{}{route}", idp.profile("p"))).await;
+    lanyard.ready().await;
+    let ca = std::fs::read_to_string(lanyard.folder.path().join("ca/ca.crt")).unwrap();
+    for line in ["GET /x HTTP/1.1", "GET http://a.test/x HTTP/1.1"] {
+        let stream = tunnel(lanyard.address(), "a.test:443").await;
+        let mut stream = tls(stream, &ca, "a.test", &["http/1.1"]).await.unwrap();
+        stream.write_all(format!("{line}\r\nHost: a.test\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // Without TLS's own end this is an error.
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(status_of(&answer), 200, "{answer}");
+    }
+    lanyard.finish().await;
+
+    // What the client sent too much does not take the answer along.
+    const LENGTH: usize = 6_000_000;
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n{}", "x".repeat(LENGTH));
+    let upstream = saying(answer).await;
+    let (lanyard, _idp) = before(&upstream, "").await;
+    let mut wire = Wire::open(lanyard.address()).await;
+    let rest = get_head("/more").repeat(500);
+    wire.send(format!("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n{rest}")).await;
+    wire.until("\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(wire.closed().await.len(), LENGTH);
+    lanyard.finish().await;
+}
