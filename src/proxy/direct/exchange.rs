@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    task::{Context as Task, Poll, ready},
+    task::{Context as Task, Poll},
 };
 
 use bytes::{Buf, BytesMut};
@@ -307,8 +307,9 @@ async fn write<C: AsyncWrite + Unpin>(client: &mut C, bytes: &[u8]) -> std::resu
 }
 
 /// Sends all of it, unless the client is gone before that, or the answer overdue.
-async fn send<C>(link: &mut Link, client: &mut C, bytes: &[u8]) -> std::result::Result<(), End>
+async fn send<L, C>(link: &mut L, client: &mut C, bytes: &[u8]) -> std::result::Result<(), End>
 where
+    L: AsyncWrite + Unpin,
     C: AsyncRead + Unpin,
 {
     let mut left = bytes;
@@ -321,8 +322,11 @@ where
                 Poll::Pending => return gone(client, task).map(Err),
             }
         }
-        ready!(Pin::new(&mut *link).poll_flush(task)).map_err(End::Upstream)?;
-        Poll::Ready(Ok(()))
+        // What TLS took may be waiting here still.
+        match Pin::new(&mut *link).poll_flush(task) {
+            Poll::Ready(flushed) => Poll::Ready(flushed.map_err(End::Upstream)),
+            Poll::Pending => gone(client, task).map(Err),
+        }
     })
     .await
 }
@@ -373,3 +377,42 @@ const READ: usize = 4 * 1024;
 const READ_MUCH: usize = 64 * 1024;
 /// Up to so much an answer's head and the beginning of its body are gathered, bytes.
 const WITH_HEAD: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An upstream that takes what is written and lets nothing out.
+    struct Stuck;
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Task<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Task<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    /// A client whose answer is overdue.
+    struct Overdue;
+
+    impl AsyncRead for Overdue {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Task<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_takes_nothing_is_not_waited_for_too_long() {
+        let (mut upstream, mut client) = (Stuck, Overdue);
+        let sent = send(&mut upstream, &mut client, b"GET / HTTP/1.1\r\n\r\n");
+        let sent = tokio::time::timeout(std::time::Duration::from_secs(60), sent).await;
+        assert!(matches!(sent, Ok(Err(End::Client(_)))));
+    }
+}
