@@ -522,3 +522,262 @@ async fn the_last_answer_of_a_connection_arrives_whole_and_its_end_is_told() {
     assert_eq!(wire.closed().await.len(), LENGTH);
     lanyard.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_requests_reach_their_upstream_as_others_do() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&seen);
+    let upstream = ByHand::start(move |mut stream| {
+        let kept = Arc::clone(&kept);
+        async move {
+            while let Some(request) = read_request(&mut stream).await {
+                kept.lock().unwrap().push(request);
+                drop(stream.write_all(EMPTY.as_bytes()).await);
+            }
+        }
+    })
+    .await;
+    let idp = Idp::start().await;
+    let config = format!(
+        "{}{}existing = \"keep\"\n{}existing = \"reject\"\n{}header = \"X-Api-Key\"\nprefix = \"\"\n{}{}{}{}{}",
+        idp.profile("replace"),
+        idp.profile("keep"),
+        idp.profile("reject"),
+        idp.profile("key"),
+        upstream.route("replace.test", "replace"),
+        upstream.route("keep.test", "keep"),
+        upstream.route("reject.test", "reject"),
+        upstream.route("key.test", "key"),
+        upstream.route("bare.test", "none"),
+    );
+    let lanyard = Lanyard::start(&config).await;
+    lanyard.ready().await;
+    let fields = [
+        "X-A: 1\r\n",
+        "x-a: 2\r\nX-a:\r\nX-A:3\r\nX-A: \t 4 \t\r\n",
+        "Authorization: Basic mine\r\n",
+        "authorization: Basic mine\r\nAUTHORIZATION: Basic other\r\n",
+        "Authorization: \r\n",
+        "Authorization_: a\r\nauthorization-: b\r\nAuthorization-_: c\r\n",
+        "X_Authorization: a\r\n_Authorization: b\r\n",
+        "X_Api_Key: a\r\nx-api_key: b\r\nX-Api-Key: c\r\nX-Api-Key_: d\r\nX_Api_Key2: e\r\n",
+        "Transfer_Encoding: chunked\r\nContent_Length: 5\r\ncontent-length_: 7\r\n",
+        "Cookie: a=b\r\n",
+        "Cookie: a=b\r\nCookie: c=d\r\n",
+        "Via: 1.0 other\r\n",
+        "Origin: http://evil.test\r\n",
+        "Sec-Fetch-Site: cross-site\r\nAuthorization: Basic mine\r\n",
+        "Sec-Fetch-Site: none\r\n",
+        "X-Bytes: \u{e9}\u{20ac}\r\n",
+        "Upgrade-Insecure-Requests: 1\r\n",
+        "Upgrade: h2c\r\n",
+        "Upgrade: websocket\r\n",
+        "Proxy-Authorization: Basic x\r\nProxy-Connection: close\r\nProxy_Authorization: y\r\n",
+        "TE: gzip\r\nTrailer: x\r\nKeep-Alive: 5\r\n",
+        "!#$%&'*+-.^`|~: odd\r\n",
+        "Content-Length: 0\r\n",
+        "Host_: x\r\n",
+        "Date: x\r\nServer: y\r\nContent-Type: a/b\r\nAccept-Encoding: gzip\r\nExpect_: 100-continue\r\n",
+    ];
+    let mut different = Vec::new();
+    for host in ["replace.test", "keep.test", "reject.test", "key.test", "bare.test"] {
+        for fields in fields {
+            for (line, field) in [
+                ("GET http://HOST/a/../b?c HTTP/1.1", "HOST"),
+                ("POST http://HOST:80/%41?q=%zz HTTP/1.1", "other.test"),
+                ("OPTIONS * HTTP/1.1", "HOST"),
+                ("DELETE /x//y;z HTTP/1.1", "HOST:80"),
+                ("PATCH http://HOST HTTP/1.1", "HOST"),
+                ("GET //evil.test/x HTTP/1.1", "HOST"),
+            ] {
+                let mut both = Vec::new();
+                // Whoever names a field in Connection is not plain.
+                for connection in ["", "Connection: x-none\r\n"] {
+                    seen.lock().unwrap().clear();
+                    let head = format!("{line}\r\nHost: {field}\r\n{fields}{connection}\r\n").replace("HOST", host);
+                    let mut wire = Wire::open(lanyard.address()).await;
+                    wire.send(&head).await;
+                    let answer = wire.answer().await;
+                    let verdict =
+                        (status_of(&answer), super::support::field(&answer, "x-lanyard-error").map(str::to_owned));
+                    let mut sent = seen.lock().unwrap().clone();
+                    assert!(sent.len() <= 1);
+                    let sent = sent.pop().map(|sent| {
+                        let (head, body) = sent.split_once("\r\n\r\n").unwrap();
+                        let mut lines = head.split("\r\n");
+                        let first = lines.next().unwrap().to_owned();
+                        let mut lines: Vec<String> = lines
+                            .map(|line| line.split_once(':').unwrap())
+                            .map(|(name, value)| format!("{}:{}", name.to_ascii_lowercase(), value.trim()))
+                            .collect();
+                        lines.sort_by_key(|line| line.split(':').next().unwrap().to_owned());
+                        (first, lines, body.to_owned())
+                    });
+                    both.push((verdict, sent));
+                }
+                if both[0] != both[1] {
+                    different.push(format!("{host} {line} {fields:?}\n  {:?}\n  {:?}", both[0], both[1]));
+                }
+            }
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+    lanyard.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_nothing_holds_little_of_its_answer() {
+    let sent = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counter = Arc::clone(&sent);
+    let upstream = ByHand::start(move |mut stream| {
+        let counter = Arc::clone(&counter);
+        async move {
+            let head = read_head(&mut stream).await;
+            let framing = if head.contains("/close") { "X-A: b" } else { "Content-Length: 1000000000" };
+            drop(stream.write_all(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n").as_bytes()).await);
+            let piece = vec![b'x'; 64 * 1024];
+            while stream.write_all(&piece).await.is_ok() {
+                counter.fetch_add(piece.len() as u64, Ordering::SeqCst);
+            }
+        }
+    })
+    .await;
+    let (lanyard, _idp) = before(&upstream, "").await;
+    let mut wires = Vec::new();
+    for path in ["/length", "/close", "/length", "/close"] {
+        let mut wire = Wire::open(lanyard.address()).await;
+        wire.send(get_head(path)).await;
+        wires.push(wire);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = (sent.load(Ordering::SeqCst), lanyard.memory_kib());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // What the sockets hold, and no more.
+    assert_eq!(sent.load(Ordering::SeqCst), before.0);
+    assert!(lanyard.memory_kib() < before.1.max(64 * 1024), "{} KiB", lanyard.memory_kib());
+    // A client that leaves takes its upstream's connection along.
+    drop(wires);
+    eventually("no connection", async || {
+        lanyard.metric(&format!("lanyard_connections{{listener=\"{}\"}}", lanyard.address())).await == 0.0
+    })
+    .await;
+    lanyard.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_resets_is_not_waited_for() {
+    let ended = Arc::new(tokio::sync::Semaphore::new(0));
+    let told = Arc::clone(&ended);
+    let upstream = ByHand::start(move |mut stream| {
+        let told = Arc::clone(&told);
+        async move {
+            let head = read_head(&mut stream).await;
+            if head.contains("/begun") {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345").await.unwrap();
+            }
+            let mut byte = [0; 1];
+            assert!(matches!(stream.read(&mut byte).await, Ok(0) | Err(_)));
+            told.add_permits(1);
+        }
+    })
+    .await;
+    let (lanyard, _idp) = before(&upstream, "").await;
+    for path in ["/silent", "/begun"] {
+        let mut wire = Wire::open(lanyard.address()).await;
+        wire.send(get_head(path)).await;
+        if path == "/begun" {
+            wire.until("12345").await;
+        } else {
+            eventually("it is sent", async || upstream.connections() == 1).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        wire.stream.set_zero_linger().unwrap();
+        drop(wire);
+        tokio::time::timeout(Duration::from_secs(5), ended.acquire()).await.expect("it ends").unwrap().forget();
+        let line = lanyard.wait_for("the request", |event| event["path"] == path).await;
+        assert_eq!(line["status"], if path == "/begun" { 200 } else { 0 });
+    }
+    assert_eq!(lanyard.metric("lanyard_requests_total{outcome=\"injected\",profile=\"p\"}").await, 2.0);
+    lanyard.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_in_progress_outlives_a_reload_and_the_order_to_stop() {
+    let (go, going) = watch::channel(0);
+    let upstream = ByHand::start(move |mut stream| {
+        let mut going = going.clone();
+        async move {
+            while read_request(&mut stream).await.is_some() {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345").await.unwrap();
+                let now = *going.borrow();
+                going.wait_for(|step| *step > now).await.unwrap();
+                stream.write_all(b"67890").await.unwrap();
+            }
+        }
+    })
+    .await;
+    let idp = Idp::start().await;
+    let config = format!("{}{}", idp.profile("p"), upstream.route("a.test", "p"));
+    let mut lanyard = Lanyard::start(&config).await;
+    lanyard.ready().await;
+    let mut wire = Wire::open(lanyard.address()).await;
+    wire.send(get_head("/1")).await;
+    wire.until("12345").await;
+    lanyard.write_config(&config.replace("a.test", "b.test"));
+    assert_eq!(lanyard.reload().await.status, 200);
+    // What came meanwhile is for the new configuration.
+    wire.send(get_head("/2")).await;
+    go.send_replace(1);
+    assert_eq!(wire.until("67890").await, "67890");
+    let answer = wire.closed().await;
+    assert_eq!(verdict(&answer), (502, "upstream_unresolved"), "{answer}");
+    lanyard.write_config(&config);
+    assert_eq!(lanyard.reload().await.status, 200);
+    let mut wire = Wire::open(lanyard.address()).await;
+    wire.send(get_head("/3")).await;
+    wire.until("12345").await;
+    lanyard.signal("TERM");
+    lanyard.wait_for("the drain", |event| event["message"] == "draining").await;
+    go.send_replace(2);
+    assert_eq!(wire.closed().await, "67890");
+    assert_eq!(lanyard.ended().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_turns_bad_gets_no_token() {
+    let (idp, ca, other) = (Idp::start().await, Authority::new(), Authority::new());
+    let good = Upstream::start_tls(ca.server(&["localhost"], &["http/1.1"])).await;
+    let folder = Folder::new();
+    folder.write("ca.pem", ca.pem());
+    let route = format!(
+        "[[routes]]\nhost = \"a.test\"\nprofile = \"p\"\nupstream = \"https://localhost:{}\"\nca_file = \"ca.pem\"\n",
+        good.address.port()
+    );
+    let lanyard = Lanyard::start_in(folder, &format!("{}{route}", idp.profile("p")), &[]).await;
+    lanyard.ready().await;
+    for _ in 0..3 {
+        assert_eq!(get_via(lanyard.address(), "http://a.test/").await.status, 200);
+    }
+    assert_eq!(good.seen.connections(), 2, "tickets that a server sends when it likes are no answer");
+    let address = good.address.to_string();
+    drop(good);
+    eventually("the port is free", async || tokio::net::TcpListener::bind(&address).await.is_ok()).await;
+    for (settings, alpn) in [(&other, "http/1.1"), (&other, "h2"), (&ca, "http/1.1")] {
+        let names: &[&str] = if std::ptr::eq(settings, &ca) { &["other.test"] } else { &["localhost"] };
+        let bad = Upstream::start_at(&address, Some(settings.server(names, &[alpn]))).await;
+        for method in ["GET", "POST"] {
+            let request = client(Some(lanyard.address())).request(method.parse().unwrap(), "http://a.test/x").body("x");
+            let answer = send(request).await;
+            assert_eq!((answer.status, answer.refusal()), (502, Some("upstream_tls")), "{}", answer.body);
+        }
+        assert_eq!(bad.seen.requests().len(), 0);
+        drop(bad);
+        eventually("the port is free", async || tokio::net::TcpListener::bind(&address).await.is_ok()).await;
+    }
+    let again = Upstream::start_at(&address, Some(ca.server(&["localhost"], &["http/1.1"]))).await;
+    assert_eq!(get_via(lanyard.address(), "http://a.test/").await.status, 200);
+    assert_eq!(again.seen.last().all("authorization"), [format!("Bearer {}", idp.last_token())]);
+    let refused = lanyard.metric("lanyard_requests_total{outcome=\"upstream_error\",profile=\"p\"}").await;
+    assert_eq!((refused, lanyard.metric("lanyard_refusals_total{code=\"upstream_tls\"}").await), (6.0, 6.0));
+    lanyard.finish().await;
+}
