@@ -781,3 +781,38 @@ async fn a_certificate_that_turns_bad_gets_no_token() {
     assert_eq!((refused, lanyard.metric("lanyard_refusals_total{code=\"upstream_tls\"}").await), (6.0, 6.0));
     lanyard.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_to_many_hosts_are_not_kept_for_long() {
+    let open = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = Arc::clone(&open);
+    let upstream = ByHand::start_at("0.0.0.0:0", move |mut stream| {
+        let counter = Arc::clone(&counter);
+        async move {
+            counter.fetch_add(1, Ordering::SeqCst);
+            while read_request(&mut stream).await.is_some() {
+                drop(stream.write_all(EMPTY.as_bytes()).await);
+            }
+            counter.fetch_sub(1, Ordering::SeqCst);
+        }
+    })
+    .await;
+    let lanyard = Lanyard::start("").await;
+    let (mut wire, port) = (Wire::open(lanyard.address()).await, upstream.address.port());
+    for n in 0..1200 {
+        let host = format!("127.0.{}.{}:{port}", n / 200, n % 200 + 1);
+        wire.send(format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(status_of(&wire.answer().await), 200, "{host}");
+    }
+    assert!(upstream.connections() == 1200);
+    // The one that is in use stays.
+    let began = tokio::time::Instant::now();
+    while open.load(Ordering::SeqCst) > 1 {
+        assert!(began.elapsed() < Duration::from_secs(16), "{} are open", open.load(Ordering::SeqCst));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        wire.send(format!("GET http://127.0.0.1:{port}/ HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        assert_eq!(status_of(&wire.answer().await), 200);
+    }
+    assert_eq!(upstream.connections(), 1200);
+    lanyard.finish().await;
+}
