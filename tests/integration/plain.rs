@@ -816,3 +816,33 @@ async fn idle_connections_to_many_hosts_are_not_kept_for_long() {
     assert_eq!(upstream.connections(), 1200);
     lanyard.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_late_of_a_401_is_no_answer_to_the_second_try() {
+    let late = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled";
+    for framing in [format!("Content-Length: {}", late.len()), "Transfer-Encoding: chunked".to_owned()] {
+        let tries = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let upstream = ByHand::start(move |mut stream| {
+            let (framing, tries) = (framing.clone(), Arc::clone(&tries));
+            async move {
+                while read_request(&mut stream).await.is_some() {
+                    if tries.fetch_add(1, Ordering::SeqCst) > 0 {
+                        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue").await);
+                        continue;
+                    }
+                    let head = format!("HTTP/1.1 401 Unauthorized\r\n{framing}\r\n\r\n");
+                    stream.write_all(head.as_bytes()).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    // lanyard may have left.
+                    drop(stream.write_all(late.as_bytes()).await);
+                }
+            }
+        })
+        .await;
+        let (lanyard, idp) = before(&upstream, "").await;
+        let answer = send(client(Some(lanyard.address())).post("http://a.test/").body("x")).await;
+        assert_eq!((answer.status, &*answer.body), (200, "true"));
+        assert_eq!((upstream.connections(), idp.calls()), (2, 2));
+        lanyard.finish().await;
+    }
+}
