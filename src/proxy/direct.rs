@@ -32,7 +32,7 @@ use self::{
 use super::{
     Injector,
     admit::Wanted,
-    context::{Connection, Context},
+    context::{Carried, Connection, Context},
     failure,
     peer::{Addresses, DEFAULT_CONNECT_TIMEOUT},
     refusal::Refusal,
@@ -166,7 +166,15 @@ impl Direct {
         let context = &mut plan.context;
         let body = match self.body(plan.body, client, context).await {
             Ok(body) => body,
-            Err(error) => return self.failed(context, &plan.method, &error, false),
+            Err(error) => {
+                // It would have had its credential: it did not pass without.
+                if let Wanted::Credential(profile) = wanted
+                    && let Some(token) = profile.slot.usable()
+                {
+                    context.credential = Carried::Token { profile, token };
+                }
+                return self.failed(context, &plan.method, &error, false);
+            }
         };
         let ready = async {
             self.injector.equip(wanted, context).await?;
@@ -192,7 +200,8 @@ impl Direct {
         match outcome {
             Ok(keeps) => {
                 self.injector.finish(context, &plan.method, answered.unwrap_or_default(), None);
-                if keeps { Next::Again } else { Next::Close }
+                // The end is told, and nothing that the client sent too much takes the answer along.
+                if keeps { Next::Again } else { Next::Last(Vec::new()) }
             }
             Err(error) if failure::is_tls(&error) && answered.is_none() && context.sends == 0 => {
                 // Whatever is wrong with it, pingora offers both versions, and tells.

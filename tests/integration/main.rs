@@ -23,6 +23,7 @@ mod http2;
 mod in_the_clear;
 mod interception;
 mod limits;
+mod plain;
 mod provider_faults;
 mod rejection;
 mod reload;

@@ -33,6 +33,8 @@ pub(super) enum Body {
     Chunked(Chunks),
     /// All until the connection ends.
     UntilClose,
+    /// The same, and the client gets it in chunks: then it sees whether it is whole, and its connection goes on.
+    Unframed,
 }
 
 /// Not an answer of HTTP/1.x, or one whose end cannot be told.
@@ -52,9 +54,9 @@ pub(super) fn read(bytes: &[u8], method: &Method, out: &mut Vec<u8>) -> Result<O
     parser.allow_spaces_after_header_name_in_responses(true);
     parser.allow_obsolete_multiline_headers_in_responses(true);
     let length = match parser.parse_response_with_uninit_headers(&mut answer, bytes, &mut fields) {
-        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
         Ok(httparse::Status::Partial) if bytes.len() <= MAX_HEAD => return Ok(None),
-        Ok(httparse::Status::Partial) | Err(_) => return Err(Malformed),
+        Ok(_) | Err(_) => return Err(Malformed),
     };
     let status = StatusCode::from_u16(answer.code.unwrap_or_default()).map_err(|_| Malformed)?;
     let fields: &[httparse::Header<'_>] = answer.headers;
@@ -68,7 +70,8 @@ pub(super) fn read(bytes: &[u8], method: &Method, out: &mut Vec<u8>) -> Result<O
         _ if bodiless => Body::Exact(0),
         (Some(coding), _) if ends_in_chunks(coding) => Body::Chunked(Chunks::default()),
         (None, Some(length)) => Body::Exact(length),
-        (Some(_), _) | (None, None) => Body::UntilClose,
+        (Some(_), _) => Body::UntilClose,
+        (None, None) => Body::Unframed,
     };
 
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -77,27 +80,35 @@ pub(super) fn read(bytes: &[u8], method: &Method, out: &mut Vec<u8>) -> Result<O
     out.extend_from_slice(answer.reason.unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
     let connection = Connection::of(fields);
-    let mut length_is_told = coding.is_some();
+    // An interim answer and a 204 may not tell a length (RFC 9110 8.6): somebody could believe it.
+    let mut length_is_told = coding.is_some() || interim || status == StatusCode::NO_CONTENT;
     for field in fields {
-        let kept = match Kind::of(field.name) {
+        let kind = Kind::of(field.name);
+        let kept = match kind {
             Kind::OneHop => false,
             Kind::Framing => !(bodiless && field.name.len() == header::TRANSFER_ENCODING.as_str().len()),
             Kind::Length => !std::mem::replace(&mut length_is_told, true),
             Kind::Other => !connection.names(fields, field.name),
         };
         if kept {
-            push_field(out, field.name, field.value);
+            let value = if kind == Kind::Length { first(field.value) } else { field.value };
+            push_field(out, field.name, value);
         }
+    }
+    if matches!(body, Body::Unframed) {
+        push_field(out, "Transfer-Encoding", b"chunked");
     }
 
     let version_keeps = answer.version == Some(1) || connection.keeps;
-    let ended_by_itself = !matches!(body, Body::UntilClose);
+    let ended_by_itself = !matches!(body, Body::UntilClose | Body::Unframed);
     let old_chunks = answer.version == Some(0) && coding.is_some();
+    // Told in two ways (RFC 9112 6.3): whoever wrote it may mean another end than we do.
+    let told_twice = coding.is_some() && content_length.is_some();
     Ok(Some(Answer {
         status,
         length,
         body,
-        reusable: version_keeps && !connection.closes && ended_by_itself && !old_chunks,
+        reusable: version_keeps && !connection.closes && ended_by_itself && !old_chunks && !told_twice,
         granted: granted(fields),
         wants_scope: retry::wants_scope(fields),
     }))
@@ -118,6 +129,7 @@ pub(super) fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// What a field of an answer is to us.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Meant for the connection to us only.
     OneHop,
@@ -189,6 +201,11 @@ fn content_length(fields: &[httparse::Header<'_>]) -> Result<Option<u64>, Malfor
         told = Some(length);
     }
     Ok(told)
+}
+
+/// Of a list.
+fn first(value: &[u8]) -> &[u8] {
+    value.split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii()
 }
 
 fn ends_in_chunks(coding: &[u8]) -> bool {

@@ -16,6 +16,8 @@ pub(super) struct Chunks {
 enum At {
     #[default]
     Size,
+    /// Spaces behind the size.
+    Space,
     Extension,
     SizeEnd,
     Data,
@@ -83,12 +85,14 @@ impl Chunks {
                 At::Size
             }
             (At::Size, _) if self.seen == 0 => return Err(Malformed),
-            (At::Size, b'\r') => At::SizeEnd,
+            (At::Size | At::Space | At::Extension, b'\r') => At::SizeEnd,
             (At::Size, b';' | b' ' | b'\t') => {
                 self.seen = 0;
-                At::Extension
+                if byte == b';' { At::Extension } else { At::Space }
             }
-            (At::Extension, b'\r') => At::SizeEnd,
+            // Nothing but an extension follows: a client could read "1 0" as another size.
+            (At::Space, b';') => At::Extension,
+            (At::Space, b' ' | b'\t') => self.within(At::Space)?,
             (At::Extension, b) if b == b'\t' || !b.is_ascii_control() => self.within(At::Extension)?,
             (At::SizeEnd, b'\n') => {
                 self.seen = 0;
@@ -156,6 +160,7 @@ mod tests {
             ("3\r\nabc\r\n0\r\n\r\nHTTP", "3\r\nabc\r\n0\r\n$", "HTTP"),
             ("a;x=\"y\"\r\n0123456789\r\n00\r\n\r\n", "a;x=\"y\"\r\n0123456789\r\n00\r\n$", ""),
             ("1  \r\nx\r\n0\r\n\r\n", "1  \r\nx\r\n0\r\n$", ""),
+            ("1 \t;a\r\nx\r\n0 \r\n\r\n", "1 \t;a\r\nx\r\n0 \r\n$", ""),
             ("1\r\nx\r\n0\r\nConnection: close\r\nX: y\r\n\r\n", "1\r\nx\r\n0\r\n$", ""),
             ("5\r\n\r\n0\r\n\r\n0\r\n\r\n", "5\r\n\r\n0\r\n\r\n0\r\n$", ""),
             ("5\r\nab", "5\r\nab", ""),
@@ -178,6 +183,8 @@ mod tests {
             "0\r\nX: y\n\r\n",
             "0\r\n\n",
             "1 \r\rx",
+            "1 0\r\nx",
+            "1\tx\r\nx",
             "1234567890abcdef0\r\n",
             ";x\r\n",
             "1\r\nx\r\r\n",

@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     io,
     pin::{Pin, pin},
-    task::{Context as Task, Poll, ready},
+    task::{Context as Task, Poll},
 };
 
 use bytes::{Buf, BytesMut};
@@ -153,6 +153,10 @@ impl Exchange<'_> {
                         client.write_all(out).await.map_err(End::Client)?;
                         client.flush().await.map_err(End::Client)?;
                         read.advance(answer.length);
+                        // While there is always another one, nothing is waited for.
+                        if self.context.connection.as_ref().is_some_and(|c| c.answer_due.is_over()) {
+                            return Err(End::Client(io::ErrorKind::TimedOut.into()));
+                        }
                         continue;
                     }
                     Some(answer) => {
@@ -183,7 +187,8 @@ impl Exchange<'_> {
         let keeps = !self.closes && !matches!(answer.body, Body::UntilClose) && !*shutdown.borrow();
         let Room { answer: out, read, .. } = &mut *self.room;
         out.extend_from_slice(if keeps { b"\r\n" } else { b"Connection: close\r\n\r\n" });
-        self.answered = Some(answer.status.as_u16());
+        let status = answer.status.as_u16();
+        let answered = &mut self.answered;
         let brought = async {
             let mut pending = true;
             loop {
@@ -197,17 +202,25 @@ impl Exchange<'_> {
                         let found = chunks.scan(read).map_err(|_| End::Malformed)?;
                         (found.length, found.kept, found.done)
                     }
-                    Body::UntilClose => (read.len(), read.len(), false),
+                    Body::UntilClose | Body::Unframed => (read.len(), read.len(), false),
                 };
                 let piece = read.get(..kept).unwrap_or_default();
+                let (before, after) = match answer.body {
+                    Body::Unframed if kept > 0 => (format!("{kept:x}\r\n"), &b"\r\n"[..]),
+                    _ => (String::new(), &b""[..]),
+                };
+                let pieces = [before.as_bytes(), piece, after];
                 if pending && out.len() + piece.len() <= WITH_HEAD {
-                    out.extend_from_slice(piece);
+                    pieces.into_iter().for_each(|piece| out.extend_from_slice(piece));
                 } else {
                     if pending {
+                        *answered = Some(status);
                         write(client, out).await?;
                         pending = false;
                     }
-                    write(client, piece).await?;
+                    for piece in pieces {
+                        write(client, piece).await?;
+                    }
                 }
                 read.advance(length);
                 if done {
@@ -215,29 +228,39 @@ impl Exchange<'_> {
                         if pending { out.extend_from_slice(b"\r\n") } else { write(client, b"\r\n").await? }
                     }
                     if pending {
+                        *answered = Some(status);
                         write(client, out).await?;
                     }
                     client.flush().await.map_err(End::Client)?;
                     return Ok(());
                 }
                 if pending {
+                    *answered = Some(status);
                     write(client, out).await?;
                     pending = false;
                 }
                 let wanted = match &answer.body {
                     Body::Exact(left) => usize::try_from(*left).unwrap_or(usize::MAX).clamp(READ, READ_MUCH),
-                    Body::Chunked(_) | Body::UntilClose => READ_MUCH,
+                    Body::Chunked(_) | Body::UntilClose | Body::Unframed => READ_MUCH,
                 };
                 read.reserve(wanted);
                 if more(&mut link, client, read, true).await? == 0 {
-                    return match answer.body {
-                        Body::UntilClose => client.flush().await.map_err(End::Client),
-                        _ => Err(End::Upstream(io::ErrorKind::UnexpectedEof.into())),
-                    };
+                    match answer.body {
+                        Body::UntilClose => {}
+                        Body::Unframed => write(client, b"0\r\n\r\n").await?,
+                        _ => return Err(End::Upstream(io::ErrorKind::UnexpectedEof.into())),
+                    }
+                    return client.flush().await.map_err(End::Client);
                 }
             }
         };
-        brought.await.map_err(|end: End| end.into_error(self.context))?;
+        if let Err(end) = brought.await {
+            // What came before the break is the client's all the same.
+            if !matches!(end, End::Client(_)) && self.answered.is_some() {
+                drop(client.flush().await);
+            }
+            return Err(end.into_error(self.context));
+        }
         if answer.reusable && read.is_empty() {
             self.origin.put(link, answer.granted);
         }
@@ -278,8 +301,9 @@ async fn write<C: AsyncWrite + Unpin>(client: &mut C, bytes: &[u8]) -> std::resu
 }
 
 /// Sends all of it, unless the client is gone before that, or the answer overdue.
-async fn send<C>(link: &mut Link, client: &mut C, bytes: &[u8]) -> std::result::Result<(), End>
+async fn send<L, C>(link: &mut L, client: &mut C, bytes: &[u8]) -> std::result::Result<(), End>
 where
+    L: AsyncWrite + Unpin,
     C: AsyncRead + Unpin,
 {
     let mut left = bytes;
@@ -292,8 +316,11 @@ where
                 Poll::Pending => return gone(client, task).map(Err),
             }
         }
-        ready!(Pin::new(&mut *link).poll_flush(task)).map_err(End::Upstream)?;
-        Poll::Ready(Ok(()))
+        // What TLS took may be waiting here still.
+        match Pin::new(&mut *link).poll_flush(task) {
+            Poll::Ready(flushed) => Poll::Ready(flushed.map_err(End::Upstream)),
+            Poll::Pending => gone(client, task).map(Err),
+        }
     })
     .await
 }
@@ -344,3 +371,42 @@ const READ: usize = 4 * 1024;
 const READ_MUCH: usize = 64 * 1024;
 /// Up to so much an answer's head and the beginning of its body are gathered, bytes.
 const WITH_HEAD: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An upstream that takes what is written and lets nothing out.
+    struct Stuck;
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Task<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Task<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    /// A client whose answer is overdue.
+    struct Overdue;
+
+    impl AsyncRead for Overdue {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Task<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_takes_nothing_is_not_waited_for_too_long() {
+        let (mut upstream, mut client) = (Stuck, Overdue);
+        let sent = send(&mut upstream, &mut client, b"GET / HTTP/1.1\r\n\r\n");
+        let sent = tokio::time::timeout(std::time::Duration::from_secs(60), sent).await;
+        assert!(matches!(sent, Ok(Err(End::Client(_)))));
+    }
+}

@@ -51,6 +51,7 @@ pub(super) struct Origin {
 #[derive(Debug)]
 struct Idle {
     link: Link,
+    since: Instant,
     until: Instant,
 }
 
@@ -71,7 +72,7 @@ impl Origins {
         self.0.rcu(|origins| {
             let mut origins = HashMap::clone(origins);
             if origins.len() >= MAX_ORIGINS {
-                origins.retain(|_, origin| Arc::strong_count(origin) > 2 || !origin.is_empty());
+                origins.retain(|_, origin| Arc::strong_count(origin) > 2 || origin.idle() > 0);
             }
             origins.entry(key.clone()).or_insert_with(|| Arc::clone(&new));
             origins
@@ -84,14 +85,17 @@ impl Origins {
         self.of(destination, entry).chose_http1.store(true, Ordering::Relaxed);
     }
 
-    /// Closes idle connections in time, and those that their upstream closed, for as long as it is polled.
+    /// Closes idle connections in time, and those that their upstream closed, for as long as it is polled. Where there
+    /// are many, only those that were used of late stay.
     pub async fn sweep(&self) {
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             ticks.tick().await;
-            let now = Instant::now();
-            for origin in self.0.load_full().values() {
-                origin.sweep(now);
+            let (now, origins) = (Instant::now(), self.0.load_full());
+            let many = origins.values().map(|origin| origin.idle()).sum::<usize>() > MANY_IDLE;
+            let patience = if many { SWEEP } else { UPSTREAM_IDLE_TIMEOUT };
+            for origin in origins.values() {
+                origin.sweep(now, patience);
             }
         }
     }
@@ -121,21 +125,25 @@ impl Origin {
     /// Keeps a connection for another request, for the time that its upstream grants.
     pub(super) fn put(&self, mut link: Link, granted: Option<Duration>) {
         link.reused = true;
-        let until = Instant::now() + granted.map_or(UPSTREAM_IDLE_TIMEOUT, |limit| limit.min(UPSTREAM_IDLE_TIMEOUT));
+        let since = Instant::now();
+        let until = since + granted.map_or(UPSTREAM_IDLE_TIMEOUT, |limit| limit.min(UPSTREAM_IDLE_TIMEOUT));
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { link, until });
+            idle.push(Idle { link, since, until });
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    /// How many connections are idle.
+    fn idle(&self) -> usize {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn sweep(&self, now: Instant) {
+    fn sweep(&self, now: Instant, patience: Duration) {
         let mut gone = Vec::new();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let (kept, closed) = std::mem::take(&mut *idle).into_iter().partition(|idle: &Idle| now < idle.until);
+        let (kept, closed) = std::mem::take(&mut *idle)
+            .into_iter()
+            .partition(|idle: &Idle| now < idle.until && now < idle.since + patience);
         *idle = kept;
         gone.extend(closed);
         gone.extend(idle.extract_if(.., |idle| !idle.link.is_quiet()));
@@ -147,6 +155,9 @@ impl Origin {
 
 /// As many idle connections to one upstream as are kept.
 const MAX_IDLE: usize = 1024;
+/// From so many on, they are closed when they were not used for [`SWEEP`]: each takes a file descriptor, and those are few
+/// in some places.
+const MANY_IDLE: usize = 128;
 /// From so many upstreams on, those without a connection are forgotten.
 const MAX_ORIGINS: usize = 1024;
 /// How often idle connections are looked at.

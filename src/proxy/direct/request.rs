@@ -79,7 +79,7 @@ impl Request<'_> {
         destination.write_authority(out);
         out.extend_from_slice(b"\r\n");
         for field in self.fields {
-            if is_for_upstream(field.name, field.value)
+            if is_for_upstream(field.name)
                 && !credential.is_some_and(|name| field.name.eq_ignore_ascii_case(name.as_str()))
                 && !(field.name.contains('_') && self.is_twin(field.name, credential))
             {
@@ -97,14 +97,17 @@ impl Request<'_> {
 }
 
 /// What is not meant for a proxy or for one connection only, and not written anew.
-fn is_for_upstream(name: &str, value: &[u8]) -> bool {
+fn is_for_upstream(name: &str) -> bool {
     let is = |other: &str| name.eq_ignore_ascii_case(other);
     match name.len() {
-        // `TE: trailers` is how a gRPC client says that it takes trailers.
-        2 => !is("te") || value.eq_ignore_ascii_case(b"trailers"),
+        // Trailers are not passed on by HTTP/1.1.
+        2 => !is("te"),
         4 => !is("host"),
+        7 => !is("trailer"),
         10 => !(is("connection") || is("keep-alive")),
+        14 => !is("http2-settings"),
         16 => !is("proxy-connection"),
+        18 => !is("proxy-authenticate"),
         19 => !is("proxy-authorization"),
         _ => true,
     }

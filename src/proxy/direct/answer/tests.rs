@@ -8,6 +8,7 @@ fn told(head: &str, method: &Method) -> Option<(String, String, bool)> {
         Body::Exact(length) => length.to_string(),
         Body::Chunked(_) => "chunks".to_owned(),
         Body::UntilClose => "close".to_owned(),
+        Body::Unframed => "unframed".to_owned(),
     };
     Some((String::from_utf8(out).unwrap(), body, answer.reusable))
 }
@@ -20,10 +21,10 @@ fn a_body_has_one_end() {
         ("Content-Length: 3, 3\r\n", "3", true),
         ("Transfer-Encoding: chunked\r\n", "chunks", true),
         ("Transfer-Encoding: gzip, Chunked\r\n", "chunks", true),
-        ("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", "chunks", true),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", "chunks", false),
         ("Transfer-Encoding: gzip\r\n", "close", false),
         ("Transfer-Encoding: chunked, gzip\r\nContent-Length: 3\r\n", "close", false),
-        ("", "close", false),
+        ("", "unframed", false),
         ("Content-Length: 3\r\nConnection: close\r\n", "3", false),
         ("Content-Length: 3\r\nConnection: x, Close\r\n", "3", false),
     ] {
@@ -37,6 +38,14 @@ fn a_body_has_one_end() {
         let expected = (format!("HTTP/1.1 {status}\r\n"), "0".to_owned(), true);
         assert_eq!(told(&head, &Method::GET), Some(expected));
     }
+    for (status, length) in [("103 Early Hints", ""), ("204 No Content", ""), ("304 X", "Content-Length: 3\r\n")] {
+        let (out, body, _) = told(&format!("HTTP/1.1 {status}\r\nContent-Length: 3\r\n\r\n"), &Method::GET).unwrap();
+        assert_eq!((out, body), (format!("HTTP/1.1 {status}\r\n{length}"), "0".to_owned()));
+    }
+    let (out, ..) = told("HTTP/1.1 200 OK\r\nContent-Length: 3 , 3\r\n\r\n", &Method::GET).unwrap();
+    assert_eq!(out, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n");
+    let (out, ..) = told("HTTP/1.1 200 OK\r\nX: y\r\n\r\n", &Method::GET).unwrap();
+    assert_eq!(out, "HTTP/1.1 200 OK\r\nX: y\r\nTransfer-Encoding: chunked\r\n");
     let head = told("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", &Method::HEAD).unwrap();
     assert_eq!(head, ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n".to_owned(), "0".to_owned(), true));
 }
