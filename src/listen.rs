@@ -83,6 +83,8 @@ pub struct Bound {
     socket: ListenSocket,
     definition: config::Listener,
     role: Arc<Role>,
+    /// Its TCP address with the real port.
+    address: Option<SocketAddr>,
     /// Its address with the real port, for logs and metrics.
     name: Arc<str>,
 }
@@ -150,15 +152,16 @@ impl Bound {
     /// # Errors
     /// The address is taken or not ours; another process listens on the Unix socket.
     pub async fn bind(definition: &config::Listener) -> io::Result<Self> {
-        let (socket, name) = match &definition.address {
+        let (socket, address) = match &definition.address {
             ListenAddress::Tcp(address) => {
                 let socket = TcpListener::bind(address).await?;
-                let name = socket.local_addr()?.to_string();
-                (ListenSocket::Tcp(socket), name)
+                let address = socket.local_addr()?;
+                (ListenSocket::Tcp(socket), Some(address))
             }
-            ListenAddress::Unix(path) => (ListenSocket::Unix(bind_unix(path).await?), definition.address.to_string()),
+            ListenAddress::Unix(path) => (ListenSocket::Unix(bind_unix(path).await?), None),
         };
-        Ok(Self { socket, definition: definition.clone(), role: Arc::new(Role::from(definition)), name: name.into() })
+        let name = address.map_or_else(|| definition.address.to_string(), |address| address.to_string()).into();
+        Ok(Self { socket, definition: definition.clone(), role: Arc::new(Role::from(definition)), address, name })
     }
 
     /// Its address with the real port, for logs and metrics.
@@ -167,11 +170,8 @@ impl Bound {
     }
 
     /// Its TCP address, if it has one.
-    pub fn tcp_address(&self) -> Option<SocketAddr> {
-        match &self.socket {
-            ListenSocket::Tcp(socket) => socket.local_addr().ok(),
-            ListenSocket::Unix(_) => None,
-        }
+    pub const fn tcp_address(&self) -> Option<SocketAddr> {
+        self.address
     }
 
     /// Accepts until shutdown; each connection is a task of its own.
@@ -220,7 +220,11 @@ impl Bound {
             ListenSocket::Tcp(listener) => {
                 let (stream, peer): (TcpStream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                let local = stream.local_addr()?;
+                // A socket that is bound to one address has no other.
+                let local = match self.address.filter(|address| !address.ip().is_unspecified()) {
+                    Some(address) => address,
+                    None => stream.local_addr()?,
+                };
                 if *self.role == Role::Transparent {
                     original = transparent::original_destination(&stream, local);
                 }

@@ -333,7 +333,7 @@ impl Injector {
     /// Counts and logs a request that has ended. `status`: what the client got; 0: nothing.
     fn finish(&self, context: &Context, method: &Method, status: u16, error: Option<&Error>) {
         if let Some(metrics) = context.metrics() {
-            metrics.request(context.outcome(), context.started.elapsed().as_secs_f64());
+            metrics.request(context.outcome(), context.elapsed().as_secs_f64());
         }
         if context.snapshot.as_ref().is_some_and(|snapshot| snapshot.config.log.access) {
             access_log::write(context, method.as_str(), status, error.map(|error| error.etype().as_str()));

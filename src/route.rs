@@ -42,6 +42,9 @@ impl<T> Table<T> {
     /// # Errors
     /// The path hides a separator (`%2f`, `%5c`, `\`), and the two ways to read it take different routes.
     pub fn find(&self, host: &str, port: u16, path: &str, method: &Method) -> Result<Option<&T>, Ambiguous> {
+        if path::is_plain(path) {
+            return Ok(self.first(&Request { host, port, normal_path: Some(path), method }));
+        }
         let strict = path::normalise(path);
         let found = self.first(&Request { host, port, normal_path: strict.as_deref(), method });
         if !path::has_hidden_separator(path) {

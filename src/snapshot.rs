@@ -24,6 +24,7 @@ use crate::{
     egress::connect::Dialer,
     metrics::{Metrics, NO_PROFILE, ProfileMetrics},
     oauth::TokenClient,
+    proxy::direct::Origin,
     route::Table,
     tls::{self, TlsError},
     token::{Policy, Slot},
@@ -70,6 +71,8 @@ pub struct RouteEntry {
     pub trusted: Option<Arc<[WrappedX509]>>,
     /// TLS settings for its upstream where it speaks HTTP/1.1, made when they are first needed.
     pub tls: OnceLock<Result<Arc<ClientConfig>, TlsError>>,
+    /// Its upstream, where the route names one: asked for once.
+    pub origin: OnceLock<Arc<Origin>>,
     /// Keeps upstream connections of different profiles and TLS settings apart (the pool's key has neither).
     pub group_key: u64,
 }
@@ -225,6 +228,7 @@ fn entry(route: &config::Route, profiles: &BTreeMap<Arc<str>, Arc<Profile>>) -> 
     RouteEntry {
         trusted: route.ca_file.as_ref().map(|bundle| trusted(Some(bundle))),
         tls: OnceLock::new(),
+        origin: OnceLock::new(),
         group_key: group_key(route),
         route: route.clone(),
         profile,

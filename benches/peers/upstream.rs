@@ -133,7 +133,7 @@ impl Upstream {
                 What::Bytes(1024) | What::Worn => http.write(&kib).await?,
                 What::Bytes(length) => {
                     let chunk = vec![b'x'; length.min(256 * 1024)];
-                    http.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes()).await?;
+                    http.write(format!("HTTP/1.1 200 OK\r\n{DATE}Content-Length: {length}\r\n\r\n").as_bytes()).await?;
                     let mut left = length;
                     while left > 0 {
                         let now = left.min(chunk.len());
@@ -283,7 +283,7 @@ impl Request {
 
 fn answer(length: usize) -> Vec<u8> {
     let mut answer =
-        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n").into_bytes();
+        format!("HTTP/1.1 200 OK\r\n{DATE}Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n").into_bytes();
     answer.resize(answer.len() + length, b'x');
     answer
 }
@@ -319,3 +319,6 @@ async fn introspect(issuer: SocketAddr, token: &str) -> io::Result<Option<Durati
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_err(io::Error::other)?;
     Ok(claims["exp"].as_u64().map(|exp| Duration::from_secs(exp + 1).saturating_sub(now)))
 }
+
+/// A server that has a clock sends it (RFC 9110 6.6.1); what it says is nothing to anybody here.
+const DATE: &str = "Date: Sat, 21 Nov 2026 12:00:00 GMT\r\n";

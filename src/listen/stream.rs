@@ -10,7 +10,7 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context as TaskContext, Poll, ready},
 };
 
@@ -43,7 +43,8 @@ pub(super) struct ClientStream {
     /// The client will send no more.
     eof: bool,
     facts: Arc<Connection>,
-    digest: Option<Arc<ProxyDigest>>,
+    /// The facts as pingora carries them, made when it asks.
+    digest: OnceLock<Option<Arc<ProxyDigest>>>,
     alarm: Alarm,
 }
 
@@ -65,14 +66,13 @@ pub(super) struct Rewound {
 
 impl ClientStream {
     pub(super) fn new(socket: Socket, facts: Arc<Connection>) -> Self {
-        let digest = facts.as_digest();
         Self {
             socket: BufWriter::with_capacity(WRITE_BUFFER, socket),
             buffer: BytesMut::new(),
             allowance: None,
             eof: false,
             facts,
-            digest,
+            digest: OnceLock::new(),
             alarm: Alarm::default(),
         }
     }
@@ -279,7 +279,7 @@ impl UniqueID for ClientStream {
 
 impl GetProxyDigest for ClientStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.digest.clone()
+        self.digest.get_or_init(|| self.facts.as_digest()).clone()
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn write(context: &Context, method: &str, status: u16, error: Option<
         retried = context.retried,
         sends = context.sends,
         token_wait_ms = millis(context.token_wait),
-        duration_ms = millis(context.started.elapsed()),
+        duration_ms = millis(context.elapsed()),
         code = context.refusal.as_ref().map(|r| r.code.as_str()),
         detail = context.refusal.as_ref().map(|r| &*r.detail),
         hint = context.refusal.as_ref().map(|r| &*r.hint),

@@ -108,6 +108,8 @@ pub struct Context {
     pub request_id: RequestId,
     /// When its head had arrived.
     pub started: Instant,
+    /// When its answer was out, if that is known.
+    pub ended: Option<Instant>,
     /// Its connection's facts.
     pub connection: Option<Arc<Connection>>,
     /// The snapshot it runs on.
@@ -162,6 +164,7 @@ impl Context {
         Self {
             request_id: RequestId::new(),
             started: Instant::now(),
+            ended: None,
             connection: None,
             snapshot: None,
             target: None,
@@ -196,6 +199,11 @@ impl Context {
     /// How long its upstream may take to begin an answer.
     pub fn response_timeout(&self) -> Duration {
         self.route.as_ref().map_or(DEFAULT_RESPONSE_TIMEOUT, |entry| entry.route.response_timeout)
+    }
+
+    /// How long it took, or has taken so far.
+    pub fn elapsed(&self) -> Duration {
+        self.ended.map_or_else(|| self.started.elapsed(), |ended| ended.duration_since(self.started))
     }
 
     /// From now on the answer is due; each piece of the request's body that goes out puts it off.

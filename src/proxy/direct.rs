@@ -14,7 +14,7 @@ mod link;
 mod origin;
 mod request;
 
-pub use origin::Origins;
+pub use origin::{Origin, Origins};
 
 use std::sync::{Arc, OnceLock};
 
@@ -27,7 +27,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use self::{
     exchange::Exchange,
     link::{Dial, Link},
-    origin::Origin,
 };
 use super::{
     Injector,

@@ -23,6 +23,17 @@ pub fn normalise_lax(path: &str) -> Option<String> {
     remove_dot_segments(&merged)
 }
 
+/// Whether there is one way to read a path, and it is as it stands: nothing encoded, no dot-segment, no separator that
+/// hides. Most are.
+pub fn is_plain(path: &str) -> bool {
+    let mut before = 0;
+    path.bytes().all(|byte| {
+        let plain = !matches!(byte, b'%' | b'\\') && !(before == b'/' && matches!(byte, b'/' | b'.'));
+        before = byte;
+        plain
+    })
+}
+
 /// Whether the two ways to read a path can differ.
 pub fn has_hidden_separator(path: &str) -> bool {
     path.contains('\\')

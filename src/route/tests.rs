@@ -241,3 +241,21 @@ fn prefixes_have_to_be_in_normal_form() {
     assert_eq!(PathPrefix::parse("/foo").unwrap().rest_of("/foo/1"), Some("/1"));
     assert_eq!(PathPrefix::parse("/").unwrap().rest_of("/foo"), Some("foo"));
 }
+
+/// What is taken for plain is read in one way, by both readings.
+#[test]
+fn a_plain_path_is_what_it_looks_like() {
+    let pieces = ["/", ".", "..", "a", "b.c", "%", "%2f", "%41", "\\", "//", ";x", "-_~"];
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut plain = 0;
+    for _ in 0..20_000 {
+        let text: String = (0..random.usize(0..6)).map(|_| pieces[random.usize(..pieces.len())]).collect();
+        let text = format!("/{text}");
+        if path::is_plain(&text) {
+            plain += 1;
+            assert_eq!(path::normalise(&text).as_deref(), Some(&*text));
+            assert!(!path::has_hidden_separator(&text), "{text}");
+        }
+    }
+    assert!(plain > 1000, "{plain}");
+}

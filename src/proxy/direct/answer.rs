@@ -92,8 +92,12 @@ pub(super) fn read(bytes: &[u8], method: &Method, out: &mut Vec<u8>) -> Result<O
         };
         if kept {
             let value = if kind == Kind::Length { first(field.value) } else { field.value };
-            push_field(out, field.name, value);
+            push_unfolded(out, field.name, value);
         }
+    }
+    if !interim && !fields.has(&header::DATE) {
+        // RFC 9110 6.6.1.
+        push_field(out, "Date", pingora::protocols::http::date::get_cached_date().as_bytes());
     }
     if matches!(body, Body::Unframed) {
         push_field(out, "Transfer-Encoding", b"chunked");
@@ -119,13 +123,17 @@ pub(super) fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    if value.contains(&b'\n') || value.contains(&b'\r') {
-        // Folded (RFC 9112 5.2): each piece of the fold becomes a space.
-        out.extend(value.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
-    } else {
-        out.extend_from_slice(value);
-    }
+    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes one field of an answer, on one line: of a folded one (RFC 9112 5.2) each piece of the fold becomes a space.
+fn push_unfolded(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    if memchr::memchr2(b'\n', b'\r', value).is_none() {
+        return push_field(out, name, value);
+    }
+    let value: Vec<u8> = value.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }).collect();
+    push_field(out, name, &value);
 }
 
 /// What a field of an answer is to us.

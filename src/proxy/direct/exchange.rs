@@ -10,7 +10,10 @@ use std::{
 use bytes::{Buf, BytesMut};
 use http::{Method, StatusCode};
 use pingora::{Error, ErrorType, Result, server::ShutdownWatch};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::Instant,
+};
 
 use super::{
     Direct, Room,
@@ -65,7 +68,7 @@ impl Exchange<'_> {
         loop {
             self.room.request.truncate(plain);
             self.write_credential();
-            let pooled = if self.context.resent { None } else { self.origin.take(&addresses) };
+            let pooled = if self.context.resent { None } else { self.origin.take(&addresses, self.context.started) };
             let link = match pooled {
                 Some(link) => link,
                 None => self.direct.dial(self.context, &mut addresses).await.map_err(Error::into_up)?,
@@ -130,7 +133,7 @@ impl Exchange<'_> {
         }
         if retry::renew(self.context, answer.status, || answer.wants_scope, |limit| self.body.len() <= limit).await {
             if answer.reusable && matches!(answer.body, Body::Exact(left) if left == self.room.read.len() as u64) {
-                self.origin.put(link, answer.granted);
+                self.origin.put(link, Instant::now(), answer.granted);
             }
             return Ok(Tried::Again);
         }
@@ -261,8 +264,9 @@ impl Exchange<'_> {
             }
             return Err(end.into_error(self.context));
         }
+        let ended = *self.context.ended.insert(Instant::now());
         if answer.reusable && read.is_empty() {
-            self.origin.put(link, answer.granted);
+            self.origin.put(link, ended, answer.granted);
         }
         Ok(keeps)
     }

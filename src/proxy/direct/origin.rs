@@ -42,7 +42,7 @@ struct Key {
 
 /// One upstream.
 #[derive(Debug, Default)]
-pub(super) struct Origin {
+pub struct Origin {
     idle: Mutex<Vec<Idle>>,
     /// Whether it was offered HTTP/2 by TLS and chose HTTP/1.1.
     chose_http1: AtomicBool,
@@ -58,6 +58,14 @@ struct Idle {
 impl Origins {
     /// The upstream that a destination is.
     pub(super) fn of(&self, destination: &Destination, entry: Option<&RouteEntry>) -> Arc<Origin> {
+        match entry.filter(|entry| entry.route.upstream.is_some()) {
+            // Such a route has one destination.
+            Some(named) => Arc::clone(named.origin.get_or_init(|| self.find(destination, entry))),
+            None => self.find(destination, entry),
+        }
+    }
+
+    fn find(&self, destination: &Destination, entry: Option<&RouteEntry>) -> Arc<Origin> {
         let key = Key {
             scheme: destination.scheme,
             host: destination.host.clone(),
@@ -113,19 +121,18 @@ impl Origin {
     }
 
     /// An idle connection to one of these addresses, the one that was used last.
-    pub(super) fn take(&self, addresses: &[SocketAddr]) -> Option<Link> {
+    pub(super) fn take(&self, addresses: &[SocketAddr], now: Instant) -> Option<Link> {
         loop {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-            if addresses.contains(&idle.link.address) && Instant::now() < idle.until && idle.link.is_quiet() {
+            if addresses.contains(&idle.link.address) && now < idle.until && idle.link.is_quiet() {
                 return Some(idle.link);
             }
         }
     }
 
     /// Keeps a connection for another request, for the time that its upstream grants.
-    pub(super) fn put(&self, mut link: Link, granted: Option<Duration>) {
+    pub(super) fn put(&self, mut link: Link, since: Instant, granted: Option<Duration>) {
         link.reused = true;
-        let since = Instant::now();
         let until = since + granted.map_or(UPSTREAM_IDLE_TIMEOUT, |limit| limit.min(UPSTREAM_IDLE_TIMEOUT));
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {
