@@ -42,4 +42,4 @@ bench: release ## Compare with Envoy, nginx and HAProxy (ARGS="keepalive-reverse
 	  $(if $(findstring --lanyard,$(ARGS)),,--lanyard "$${CARGO_TARGET_DIR:-target}/release/lanyard") \
 	  $(if $(WRITE),--write) $(ARGS)
 
-ci: lint test check smoke ## All that CI runs
+ci: lint test check smoke bench-counts ## All that CI runs

@@ -5,6 +5,8 @@
 //! are dropped at every level; what an operator needs of them, lanyard says itself. A panic's text is dropped too,
 //! unless it is a literal in the code, for a formatted one can hold anything.
 
+mod json;
+
 use std::{fmt, io::IsTerminal, sync::Once};
 
 use tracing::{Level, Metadata};
@@ -44,9 +46,7 @@ pub fn init(log: &Log) -> LevelHandle {
     let subscriber = registry().with(filter);
     // An error says that somebody set one up before us, as a test harness does.
     drop(match format {
-        LogFormat::Json => {
-            subscriber.with(writer.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
-        }
+        LogFormat::Json => subscriber.with(writer.event_format(json::Json)).try_init(),
         LogFormat::Text => subscriber.with(writer.with_ansi(terminal)).try_init(),
     });
     log_panics();

@@ -67,8 +67,11 @@ fn repeat(name: &str, times: usize) {
     }
 }
 
+/// Those that are steady. A copied header map lies now at one address and now at another, and what that does to copying and
+/// growing it makes up to 15 % between two runs of the same binary.
 fn names() -> impl Iterator<Item = &'static str> {
-    operations::ALL.iter().map(|operation| operation.name).chain([WHOLE])
+    let all = operations::ALL.iter().map(|operation| operation.name).chain([WHOLE]);
+    all.filter(|name| !name.starts_with("head clone"))
 }
 
 /// Instructions an operation, or a request.

@@ -32,6 +32,9 @@ one that counts. `make bench ARGS=\"keepalive --rounds 9\"` runs the scenarios w
 * **Goals** were set before measuring. A missed one is shown, and fails nothing.
 ";
 
+/// Written by hand: what the figures do not say by themselves.
+const NOTES: &str = include_str!("notes.md");
+
 pub(crate) fn write(yard: &Yard, all: &[Measured], effort: &Effort) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
@@ -44,6 +47,7 @@ pub(crate) fn write(yard: &Yard, all: &[Measured], effort: &Effort) -> Result<()
     for verdict in &verdicts {
         writeln!(text, "* {verdict}").unwrap();
     }
+    write!(text, "\n{NOTES}").unwrap();
     text += "\n## How the cost grows\n";
     for measured in all {
         if let Some(of) = &measured.scenario.chart

@@ -28,9 +28,9 @@ pub fn normalise_lax(path: &str) -> Option<String> {
 pub fn is_plain(path: &str) -> bool {
     let mut before = 0;
     path.bytes().all(|byte| {
-        let plain = !matches!(byte, b'%' | b'\\') && !(before == b'/' && matches!(byte, b'/' | b'.'));
+        let odd = matches!(byte, b'%' | b'\\') || (before == b'/' && matches!(byte, b'/' | b'.'));
         before = byte;
-        plain
+        !odd
     })
 }
 

@@ -352,7 +352,7 @@ async fn what_came_before_a_break_is_told() {
 async fn interim_answers_go_on_and_trailers_do_not() {
     let upstream = saying(
         "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nConnection: x-hop\r\nX-Hop: 1\r\nContent-Length: 3\r\n\r\nHTTP/1.1 200 \
-         OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nSet-Cookie: a=b\r\n\r\n",
+         OK\r\nDate: then\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nSet-Cookie: a=b\r\n\r\n",
     )
     .await;
     let (lanyard, _idp) = before(&upstream, "").await;
@@ -361,7 +361,7 @@ async fn interim_answers_go_on_and_trailers_do_not() {
         wire.send(get_head("/")).await;
         assert_eq!(wire.until("\r\n\r\n").await, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
         let answer = wire.answer().await;
-        assert_eq!(answer, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        assert_eq!(answer, "HTTP/1.1 200 OK\r\nDate: then\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
     }
     // An upgrade that nobody asked for is no answer.
     let upgraded = saying("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n").await;
