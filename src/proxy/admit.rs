@@ -1,7 +1,7 @@
 //! What a request may carry, and where it goes: decided here, whichever way it is sent.
 //!
-//! Two steps: [`Injector::lead`] tells the route and the destination and waits for nothing; [`Injector::equip`] gets the
-//! credential and [`Injector::addresses`] the addresses, which may take time.
+//! Two steps: `Injector::lead` tells the route and the destination and waits for nothing; `Injector::equip` gets the
+//! credential and `Injector::addresses` the addresses, which may take time.
 
 use std::{sync::Arc, time::Duration};
 
