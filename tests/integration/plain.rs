@@ -12,7 +12,7 @@ use futures::future::join_all;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::{Barrier, watch},
+    sync::{Barrier, Semaphore, watch},
 };
 
 use super::support::*;
@@ -99,14 +99,21 @@ async fn whole_answers_leave_their_connection_to_the_next_request() {
 async fn an_idle_connection_that_spoke_or_closed_is_not_used() {
     for last_word in ["", "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", "x"] {
         for method in ["GET", "POST"] {
-            let upstream = ByHand::start(move |mut stream| async move {
-                while read_request(&mut stream).await.is_some() {
-                    stream.write_all(EMPTY.as_bytes()).await.unwrap();
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    if last_word.is_empty() {
-                        return;
+            let (heard, spoken) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+            let (may_speak, has_spoken) = (Arc::clone(&heard), Arc::clone(&spoken));
+            let upstream = ByHand::start(move |mut stream| {
+                let (may_speak, has_spoken) = (Arc::clone(&may_speak), Arc::clone(&has_spoken));
+                async move {
+                    while read_request(&mut stream).await.is_some() {
+                        stream.write_all(EMPTY.as_bytes()).await.unwrap();
+                        may_speak.acquire().await.unwrap().forget();
+                        if last_word.is_empty() {
+                            drop(stream);
+                            return has_spoken.add_permits(1);
+                        }
+                        drop(stream.write_all(last_word.as_bytes()).await);
+                        has_spoken.add_permits(1);
                     }
-                    drop(stream.write_all(last_word.as_bytes()).await);
                 }
             })
             .await;
@@ -116,7 +123,8 @@ async fn an_idle_connection_that_spoke_or_closed_is_not_used() {
                 let answer = send(client.request(method.parse().unwrap(), "http://a.test/").body("x")).await;
                 assert_eq!(answer.status, 200, "{method} {last_word:?}: {}", answer.body);
                 assert_eq!(upstream.connections(), n, "{method} {last_word:?}");
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                heard.add_permits(1);
+                spoken.acquire().await.unwrap().forget();
             }
             lanyard.finish().await;
         }
@@ -216,8 +224,10 @@ async fn an_upstream_that_turns_to_http2_costs_no_request() {
 async fn however_many_pooled_connections_are_dead_none_is_taken() {
     const MANY: usize = 400;
     let (all_here, (close, closing)) = (Arc::new(Barrier::new(MANY)), watch::channel(false));
+    let closed = Arc::new(Semaphore::new(0));
+    let is_closed = Arc::clone(&closed);
     let upstream = ByHand::start(move |mut stream| {
-        let (all_here, mut closing) = (Arc::clone(&all_here), closing.clone());
+        let (all_here, mut closing, is_closed) = (Arc::clone(&all_here), closing.clone(), Arc::clone(&is_closed));
         async move {
             let head = read_head(&mut stream).await;
             if head.starts_with("GET") {
@@ -226,6 +236,8 @@ async fn however_many_pooled_connections_are_dead_none_is_taken() {
             }
             stream.write_all(EMPTY.as_bytes()).await.unwrap();
             closing.wait_for(|now| *now).await.unwrap();
+            drop(stream);
+            is_closed.add_permits(1);
         }
     })
     .await;
@@ -235,7 +247,7 @@ async fn however_many_pooled_connections_are_dead_none_is_taken() {
     assert!(warm.iter().all(|answer| answer.status == 200));
     assert_eq!(upstream.connections(), MANY as u64);
     close.send_replace(true);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    closed.acquire_many(MANY as u32).await.unwrap().forget();
     // It is not sent again, so it needs a connection that lives.
     let answer = send(client.post("http://a.test/").body("x")).await;
     assert_eq!((answer.status, answer.refusal()), (200, None), "{}", answer.body);
@@ -263,32 +275,43 @@ async fn what_is_for_one_hop_stays_here() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_ends_with_its_connection_is_whole_or_known_not_to_be() {
-    let upstream = ByHand::start(|mut stream| async move {
-        let head = read_head(&mut stream).await;
-        stream.write_all(b"HTTP/1.1 200 OK\r\nX-A: b\r\n\r\n12345").await.unwrap();
-        stream.flush().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        if head.contains("/broken") {
-            stream.set_zero_linger().unwrap();
-        } else {
-            stream.write_all(b"67890").await.unwrap();
+    let begun = Arc::new(Semaphore::new(0));
+    let has_begun = Arc::clone(&begun);
+    let upstream = ByHand::start(move |mut stream| {
+        let has_begun = Arc::clone(&has_begun);
+        async move {
+            let head = read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nX-A: b\r\n\r\n12345").await.unwrap();
+            // The client has that much.
+            has_begun.acquire().await.unwrap().forget();
+            if head.contains("/broken") {
+                stream.set_zero_linger().unwrap();
+            } else {
+                stream.write_all(b"67890").await.unwrap();
+            }
         }
     })
     .await;
     let (lanyard, _idp) = before(&upstream, "").await;
     let client = client(Some(lanyard.address()));
     for _ in 0..3 {
-        let answer = send(client.get("http://a.test/whole")).await;
-        assert_eq!((answer.status, &*answer.body), (200, "1234567890"));
-        let whole = async { client.get("http://a.test/broken").send().await?.text().await }.await;
-        assert!(whole.is_err(), "the client has to notice: {whole:?}");
+        for path in ["whole", "broken"] {
+            let mut answer = client.get(format!("http://a.test/{path}")).send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            assert_eq!(answer.chunk().await.unwrap().as_deref(), Some(&b"12345"[..]));
+            begun.add_permits(1);
+            let rest = answer.text().await.ok();
+            assert_eq!(rest.as_deref(), (path == "whole").then_some("67890"), "the client has to notice");
+        }
     }
     // The client's connection does not end with it.
     let mut wire = Wire::open(lanyard.address()).await;
     for _ in 0..2 {
         wire.send(get_head("/whole")).await;
-        let answer = wire.answer().await;
-        assert!(answer.contains("5\r\n12345\r\n") && answer.ends_with("0\r\n\r\n"), "{answer}");
+        let answer = wire.until("12345\r\n").await;
+        assert!(answer.ends_with("\r\n\r\n5\r\n12345\r\n"), "{answer}");
+        begun.add_permits(1);
+        assert_eq!(wire.until("0\r\n\r\n").await, "5\r\n67890\r\n0\r\n\r\n");
     }
     lanyard.finish().await;
 }
@@ -649,12 +672,18 @@ async fn a_client_that_reads_nothing_holds_little_of_its_answer() {
         wire.send(get_head(path)).await;
         wires.push(wire);
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let before = (sent.load(Ordering::SeqCst), lanyard.memory_kib());
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    // What the sockets hold, and no more.
-    assert_eq!(sent.load(Ordering::SeqCst), before.0);
-    assert!(lanyard.memory_kib() < before.1.max(64 * 1024), "{} KiB", lanyard.memory_kib());
+    // What the sockets hold, and no more: for a second nothing goes on.
+    let stands_still = async {
+        loop {
+            let before = (sent.load(Ordering::SeqCst), lanyard.memory_kib());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if before.0 > 0 && sent.load(Ordering::SeqCst) == before.0 {
+                return before.1;
+            }
+        }
+    };
+    let memory = tokio::time::timeout(Duration::from_secs(10), stands_still).await.expect("it goes on and on");
+    assert!(lanyard.memory_kib() < memory.max(64 * 1024), "{} KiB", lanyard.memory_kib());
     // A client that leaves takes its upstream's connection along.
     drop(wires);
     eventually("no connection", async || {
@@ -666,7 +695,7 @@ async fn a_client_that_reads_nothing_holds_little_of_its_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_resets_is_not_waited_for() {
-    let ended = Arc::new(tokio::sync::Semaphore::new(0));
+    let ended = Arc::new(Semaphore::new(0));
     let told = Arc::clone(&ended);
     let upstream = ByHand::start(move |mut stream| {
         let told = Arc::clone(&told);
