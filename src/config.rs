@@ -9,7 +9,9 @@ mod read;
 mod resolve;
 
 pub use error::{ConfigError, Problem, Severity};
-pub use profile::{AuthMethod, CredentialKind, Existing, GrantType, OAuth2, OnUnavailable, Profile, RequestFormat};
+pub use profile::{
+    AuthMethod, CredentialKind, Existing, GrantType, OAuth2, OnUnavailable, Placement, Profile, RequestFormat,
+};
 
 use std::{
     collections::BTreeMap,

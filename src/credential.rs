@@ -1,11 +1,13 @@
 //! What a profile can be: something that yields a credential when it is asked to.
 //!
 //! One trait, so that a token's life (`token`) knows nothing of OAuth, and one error, which knows whether trying again
-//! soon can help and what an operator should do.
+//! soon can help and what an operator should do. What has to be signed anew for each request is a [`Signer`].
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use http::HeaderValue;
+use smallvec::SmallVec;
 
 use crate::secret::Secret;
 
@@ -25,14 +27,88 @@ pub trait Credential: Send + Sync + fmt::Debug {
 }
 
 /// What a fetch yields.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Fetched {
-    /// The token: visible ASCII without spaces, so it can stand in a header field.
-    pub token: Secret,
+    /// What requests carry of it.
+    pub material: Material,
     /// How long it lives from the moment the request was sent; `None` where nobody tells. Zero: it is already over.
     pub lifetime: Option<Duration>,
     /// Something that succeeded but that an operator should know: the provider granted fewer scopes than asked for.
     pub warning: Option<String>,
+}
+
+impl Fetched {
+    /// A token that says nothing else.
+    pub const fn token(token: Secret, lifetime: Option<Duration>) -> Self {
+        Self { material: Material::Token(token), lifetime, warning: None }
+    }
+}
+
+/// What requests carry of a credential.
+#[derive(Clone, Debug)]
+pub enum Material {
+    /// The same text on every request: it stands in a header field, or in the query.
+    Token(Secret),
+    /// Something of its own on each.
+    Signer(Arc<dyn Signer>),
+}
+
+impl Material {
+    /// The text, if it is one.
+    pub const fn token(&self) -> Option<&Secret> {
+        match self {
+            Self::Token(token) => Some(token),
+            Self::Signer(_) => None,
+        }
+    }
+}
+
+/// Signs requests one by one, with what a fetch brought. Called on the request path: it waits for nothing.
+pub trait Signer: Send + Sync + fmt::Debug {
+    /// The header fields that this request carries besides its own, each of which the profile names in its placement.
+    ///
+    /// # Errors
+    /// The request cannot be signed as it is, in words for the client and the log.
+    fn sign(&self, request: &Outgoing<'_>) -> Result<Signature, SigningError>;
+}
+
+/// The header fields that a signer adds, with their names as HTTP/1.1 is used to them.
+pub type Signature = SmallVec<[(&'static str, HeaderValue); 4]>;
+
+/// A request as its upstream will see it, but for the signature.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// What `Host` or `:authority` says.
+    pub authority: &'a [u8],
+    /// Its path and query.
+    pub path_and_query: &'a str,
+    /// Its header fields but for `Host`, in their order.
+    pub fields: &'a [(&'a str, &'a [u8])],
+    /// Its body.
+    pub body: Body<'a>,
+}
+
+/// What is known of a body before it goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// All of it.
+    Whole(&'a [u8]),
+    /// It comes while it goes out; its length, where that was told.
+    Streamed(Option<u64>),
+}
+
+/// Why a request cannot be signed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct SigningError {
+    /// What is wrong with it.
+    pub detail: String,
+    /// What to do about it.
+    pub hint: String,
 }
 
 /// Why there is no credential. It never holds a secret or a token.

@@ -1,8 +1,8 @@
 //! The request side: what may this request carry, and where? `impl ProxyHttp`, each phase a few lines.
 //!
 //! A request walks through: [`request_filter`](ProxyHttp::request_filter) (target, route, token, or a refusal),
-//! `upstream_peer` (vetted address, TLS, pool key), `upstream_request_filter` (header fields: the credential is written
-//! here and nowhere else), `upstream_response_filter` (the 401 loop), `logging`. Failures end in `fail_to_proxy`.
+//! `upstream_peer` (vetted address, TLS, pool key), `upstream_request_filter` (header fields, and the credential, which
+//! `inject` alone writes), `upstream_response_filter` (the 401 loop), `logging`. Failures end in `fail_to_proxy`.
 
 mod access_log;
 pub mod admit;
@@ -11,6 +11,7 @@ pub mod dialled;
 pub mod direct;
 mod failure;
 pub mod headers;
+pub mod inject;
 pub mod peer;
 pub mod refusal;
 pub mod retry;
@@ -44,7 +45,8 @@ use self::{
 };
 use crate::{
     config::Scheme,
-    egress::connect::{Dialer, Why},
+    credential::Body,
+    egress::connect::{Dialer, NoTunnel, Why},
     metrics::Metrics,
     snapshot::Current,
 };
@@ -146,7 +148,9 @@ impl ProxyHttp for Injector {
         headers::restore_trailers(head, session.req_header())?;
         let asked = named(session.req_header()).host.filter(|_| destination.fixed.is_some());
         let authority = asked.map_or_else(|| destination.authority().into_bytes(), <[u8]>::to_vec);
-        headers::rewrite(head, &authority, self.via.value(), &context.credential)?;
+        headers::rewrite(head, &authority, self.via.value(), context.credential.fields())?;
+        let body = if session.is_body_empty() { Body::Whole(b"") } else { Body::Streamed(None) };
+        inject::into_head(head, &context.credential, destination, body)?;
         context.upstream_status = None;
         context.sends += 1;
         context.expect_answer();
@@ -254,7 +258,7 @@ impl ProxyHttp for Injector {
         // Nothing was sent yet: another address may let us in. A bad certificate is told at once instead, and so is what an
         // egress proxy answered.
         let more = context.addresses.as_ref().is_some_and(|left| !left.is_empty());
-        let answered = tunnel::cause(&error).is_some_and(|no| !matches!(no.why, Why::Unreachable(_)));
+        let answered = failure::cause::<NoTunnel>(&error).is_some_and(|no| !matches!(no.why, Why::Unreachable(_)));
         error.set_retry(more && !answered && !failure::is_tls(&error));
         error
     }

@@ -2,6 +2,7 @@
 
 pub mod path;
 pub mod pattern;
+pub mod query;
 
 use std::collections::HashMap;
 

@@ -56,7 +56,7 @@ pub struct Profile {
     pub slot: Slot,
     /// Its metrics.
     pub metrics: Arc<ProfileMetrics>,
-    /// The header field's name as HTTP/1.1 upstreams see it: `X-Api-Key`, not `x-api-key`.
+    /// The name of the header field that carries the token as HTTP/1.1 upstreams see it: `X-Api-Key`, not `x-api-key`.
     pub wire_header: Bytes,
 }
 
@@ -196,7 +196,7 @@ pub fn credential(definition: &config::Profile, dialer: &Dialer) -> Result<Arc<d
 fn start_profile(definition: &Arc<config::Profile>, parts: &Parts) -> Result<Profile, String> {
     let policy = Policy {
         profile: Arc::clone(&definition.name),
-        prefix: definition.prefix.clone(),
+        placement: definition.placement.clone(),
         prefetch: definition.prefetch,
         refresh_before: definition.refresh_before,
         default_token_lifetime: definition.default_token_lifetime,
@@ -207,7 +207,7 @@ fn start_profile(definition: &Arc<config::Profile>, parts: &Parts) -> Result<Pro
     let metrics = parts.metrics.profile(&definition.name);
     let credential = credential(definition, &parts.dialer)?;
     let slot = Slot::start(policy, credential, Arc::clone(&metrics), parts.clock);
-    let wire_header = wire_name(&definition.header).into();
+    let wire_header = definition.placement.fields().first().map(wire_name).unwrap_or_default().into();
     Ok(Profile { config: Arc::clone(definition), slot, metrics, wire_header })
 }
 

@@ -4,7 +4,7 @@ mod refresh;
 pub mod schedule;
 mod slot;
 
-pub use slot::{Policy, Slot, Status, Token, Unavailable};
+pub use slot::{Form, Policy, Slot, Status, Token, Unavailable};
 
 #[cfg(test)]
 mod tests;

@@ -7,15 +7,16 @@ use http::{HeaderValue, Method};
 use lanyard::{
     ca::{Authority, Leaves},
     clock::{Clock, Moment},
-    config::{self, Config, Route},
-    credential::{Credential, FetchError, Fetched},
-    dns::Resolver,
+    config::{self, Config, Route, Scheme},
+    credential::{Body, Credential, FetchError, Fetched},
+    dns::{Names, Resolver},
     egress::connect::Dialer,
     listen::head,
     metrics::{Metrics, Outcome},
     proxy::{
         context::Carried,
-        headers,
+        headers, inject,
+        peer::Destination,
         target::{self, Listening, Named, Role},
     },
     route::{
@@ -24,7 +25,7 @@ use lanyard::{
     },
     secret::Secret,
     snapshot::{Current, Parts, Snapshot},
-    token::{Policy, Slot, Token},
+    token::{Form, Policy, Slot, Token},
 };
 use pingora::http::RequestHeader;
 use tokio::runtime::Runtime;
@@ -103,9 +104,9 @@ pub const ALL: [Operation; 21] = [
     often("head clone and rewrite, with a token", || {
         let world = World::new();
         let profile = Arc::clone(&world.current.load().profiles["api"]);
-        let value = HeaderValue::from_static("Bearer canary-token");
+        let form = Form::Header(HeaderValue::from_static("Bearer canary-token"));
         let [fetched_at, refresh_at, expires_at] = [Moment::default(); 3];
-        let token = Arc::new(Token { value, serial: 1, fetched_at, expires_at, refresh_at });
+        let token = Arc::new(Token { form, serial: 1, fetched_at, expires_at, refresh_at });
         rewrite(world, Carried::Token { profile, token })
     }),
     often("head clone and rewrite, without", || rewrite(World::new(), Carried::Nothing("none"))),
@@ -232,10 +233,21 @@ fn request_head() -> RequestHeader {
 
 fn rewrite(world: World, carried: Carried) -> Box<dyn FnMut()> {
     let (head, via) = (request_head(), HeaderValue::from_static("1.1 lanyard-0123456789ab"));
+    let destination = Destination {
+        scheme: Scheme::Https,
+        host: Host::parse("api.example.com").unwrap(),
+        port: 443,
+        path_and_query: "/v1/x".into(),
+        named_literally: false,
+        names: Names::System,
+        through: None,
+        fixed: None,
+    };
     Box::new(move || {
         let _world = &world;
         let mut head = head.clone();
-        headers::rewrite(&mut head, black_box(b"api.example.com"), &via, &carried).unwrap();
+        headers::rewrite(&mut head, black_box(b"api.example.com"), &via, carried.fields()).unwrap();
+        inject::into_head(&mut head, &carried, &destination, Body::Whole(b"")).unwrap();
         drop(black_box(head));
     })
 }
@@ -305,7 +317,7 @@ pub fn start_slot() -> Slot {
     let profile = &oauth.profiles["api"];
     let policy = Policy {
         profile: "api".into(),
-        prefix: profile.prefix.clone(),
+        placement: profile.placement.clone(),
         prefetch: true,
         refresh_before: profile.refresh_before,
         default_token_lifetime: profile.default_token_lifetime,
@@ -323,6 +335,6 @@ struct Fixed;
 impl Credential for Fixed {
     async fn fetch(&self) -> Result<Fetched, FetchError> {
         let lifetime = Some(std::time::Duration::from_secs(36_000));
-        Ok(Fetched { token: Secret::new("canary-token"), lifetime, warning: None })
+        Ok(Fetched::token(Secret::new("canary-token"), lifetime))
     }
 }

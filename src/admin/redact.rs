@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     config::{
         AuthMethod, Config, ConnectPolicy, CredentialKind, Existing, GrantType, Listener, ListenerMode, LogFormat,
-        OAuth2, OnUnavailable, Profile, RequestFormat, Route, Unmatched, Upstream,
+        OAuth2, OnUnavailable, Placement, Profile, RequestFormat, Route, Unmatched, Upstream,
     },
     egress::{Egress, Proxy},
     secret::SecretSource,
@@ -81,9 +81,14 @@ fn profile(profile: &Profile) -> Value {
     let mut keys = match &profile.kind {
         CredentialKind::OAuth2(keys) => oauth2(keys),
     };
+    match &profile.placement {
+        Placement::Header { name, prefix } => {
+            keys.extend([("header".to_owned(), json!(name.as_str())), ("prefix".to_owned(), json!(prefix))])
+        }
+        Placement::Query { parameter } => drop(keys.insert("parameter".to_owned(), json!(parameter))),
+        Placement::Signature { .. } => {}
+    }
     keys.extend([
-        ("header".to_owned(), json!(profile.header.as_str())),
-        ("prefix".to_owned(), json!(profile.prefix)),
         (
             "existing".to_owned(),
             json!(match profile.existing {

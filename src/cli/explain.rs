@@ -7,7 +7,10 @@ use http::Method;
 
 use super::{ConfigFile, Failed, say, say_error};
 use crate::{
-    config::{Config, ConnectPolicy, CredentialKind, Existing, ListenerMode, OnUnavailable, Route, Scheme, Unmatched},
+    config::{
+        Config, ConnectPolicy, CredentialKind, Existing, ListenerMode, OnUnavailable, Placement, Route, Scheme,
+        Unmatched,
+    },
     egress::Egress,
     proxy::{
         peer::Destination,
@@ -93,18 +96,32 @@ fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, R
     match route.profile.as_ref().and_then(|name| config.profiles.get(name)) {
         None => lines.push("profile:  none: forwarded bare, the client's own Authorization stays".to_owned()),
         Some(profile) => {
-            let prefix = if profile.prefix.is_empty() { String::new() } else { format!("{} ", profile.prefix) };
             lines.push(format!("profile:  {}", profile.name));
-            let header = wire_name(&profile.header);
-            lines.push(format!("header:   {header}: {prefix}<token>"));
+            let own = match &profile.placement {
+                Placement::Header { name, prefix } => {
+                    let header = wire_name(name);
+                    let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix} ") };
+                    lines.push(format!("header:   {header}: {prefix}<token>"));
+                    header
+                }
+                Placement::Query { parameter } => {
+                    lines.push(format!("query:    {parameter}=<token>"));
+                    format!("parameter {parameter}")
+                }
+                Placement::Signature { fields } => {
+                    let names: Vec<String> = fields.iter().map(wire_name).collect();
+                    lines.push(format!("signed:   {}", names.join(", ")));
+                    names.into_iter().next().unwrap_or_default()
+                }
+            };
             let CredentialKind::OAuth2(oauth2) = &profile.kind;
             if let Some(proxy) = crate::oauth::proxy(oauth2) {
                 lines.push(format!("token:    fetched through egress proxy {}", proxy.name()));
             }
             lines.push(match profile.existing {
-                Existing::Replace => format!("existing: the client's own {header} is replaced"),
-                Existing::Keep => format!("existing: if the client sends its own {header}, nothing is injected"),
-                Existing::Reject => format!("existing: if the client sends its own {header}, it is refused (400)"),
+                Existing::Replace => format!("existing: the client's own {own} is replaced"),
+                Existing::Keep => format!("existing: if the client sends its own {own}, nothing is injected"),
+                Existing::Reject => format!("existing: if the client sends its own {own}, it is refused (400)"),
             });
             if profile.on_unavailable == OnUnavailable::Pass {
                 lines.push("note:     without a token it is forwarded without any credential".to_owned());

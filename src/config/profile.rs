@@ -15,10 +15,8 @@ pub struct Profile {
     pub name: Arc<str>,
     /// How the credential is got.
     pub kind: CredentialKind,
-    /// `header` (Authorization).
-    pub header: HeaderName,
-    /// `prefix` (Bearer): stands before the token, with a space between; empty: the bare token.
-    pub prefix: String,
+    /// Where requests carry it.
+    pub placement: Placement,
     /// `existing` (replace).
     pub existing: Existing,
     /// `prefetch` (true): fetched at start.
@@ -41,6 +39,39 @@ pub struct Profile {
     pub reject_interval: Duration,
     /// `on_unavailable` (fail).
     pub on_unavailable: OnUnavailable,
+}
+
+/// Where requests carry a credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// In a header field of its own.
+    Header {
+        /// `header` (Authorization).
+        name: HeaderName,
+        /// `prefix` (Bearer): stands before the token, with a space between; empty: the bare token.
+        prefix: String,
+    },
+    /// In the query.
+    Query {
+        /// `parameter`, percent-encoded.
+        parameter: String,
+    },
+    /// In what each request is signed with.
+    Signature {
+        /// The header fields that the signature writes.
+        fields: Vec<HeaderName>,
+    },
+}
+
+impl Placement {
+    /// The header fields that are written, and taken out of what the client sent.
+    pub fn fields(&self) -> &[HeaderName] {
+        match self {
+            Self::Header { name, .. } => std::slice::from_ref(name),
+            Self::Query { .. } => &[],
+            Self::Signature { fields } => fields,
+        }
+    }
 }
 
 /// What a profile is: which protocol yields its credential.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::error::{Answer, Asked, Said, refusal, refusal_saying};
 use crate::{
-    credential::{FetchError, FetchErrorKind, Fetched},
+    credential::{FetchError, FetchErrorKind, Fetched, Material},
     secret::Secret,
 };
 
@@ -48,7 +48,7 @@ pub fn read(answer: Answer<'_>, asked: &Asked<'_>) -> Result<Fetched, FetchError
     };
     warnings.extend(narrower(asked.config.scope.as_deref(), object.get("scope")));
     let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
-    Ok(Fetched { token: Secret::new(token.as_str()), lifetime, warning })
+    Ok(Fetched { material: Material::Token(Secret::new(token.as_str())), lifetime, warning })
 }
 
 /// The body as a JSON object.

@@ -60,7 +60,7 @@ async fn a_token_is_fetched_by_exactly_this_request() {
     config.client_secret = SecretSource::Literal(Secret::new("p%c:d e+f&ü"));
     config.headers = vec![(HeaderName::from_static("x-api-key"), HeaderValue::from_static("canary-key"))];
     let fetched = client(&config).fetch().await.unwrap();
-    assert_eq!(fetched.token.expose(), "canary-token");
+    assert_eq!(fetched.material.token().unwrap().expose(), "canary-token");
     assert_eq!(fetched.lifetime, Some(Duration::from_secs(60)));
     assert!(!format!("{fetched:?}").contains("canary"));
 
@@ -265,7 +265,7 @@ async fn an_egress_proxy_is_asked_for_a_tunnel_and_gets_no_secret_of_ours() {
     let proxy = Server::start(script).await;
     let config = through(&proxy, "user:can%40ary@", "http://auth.test/token?tenant=acme");
     let fetched = client(&config).fetch().await.unwrap();
-    assert_eq!(fetched.token.expose(), "canary-token");
+    assert_eq!(fetched.material.token().unwrap().expose(), "canary-token");
     let requests = proxy.requests();
     assert_eq!(
         requests[0],
@@ -371,7 +371,7 @@ async fn tls_is_verified_and_its_problems_are_named() {
     let port = server.address.port();
     let mut config = oauth2(&format!("https://localhost:{port}/token"));
     config.ca_file = Some(certified.bundle());
-    assert_eq!(client(&config).fetch().await.unwrap().token.expose(), "canary-token");
+    assert_eq!(client(&config).fetch().await.unwrap().material.token().unwrap().expose(), "canary-token");
 
     // Another CA than the server's.
     config.ca_file = Some(server::Certified::new("localhost").bundle());

@@ -3,7 +3,7 @@
 //! Two steps: `Injector::lead` tells the route and the destination and waits for nothing; `Injector::equip` gets the
 //! credential and `Injector::addresses` the addresses, which may take time.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -16,8 +16,8 @@ use super::{
     target::{self, Named, NamedBy, Target},
 };
 use crate::{
-    config::{Existing, OnUnavailable, Unmatched},
-    route::{Ambiguous, path},
+    config::{Existing, OnUnavailable, Placement, Unmatched},
+    route::{Ambiguous, path, query},
     snapshot::{Profile, RouteEntry, Snapshot},
     token::Unavailable,
 };
@@ -73,7 +73,14 @@ impl Injector {
         context.route = route(snapshot, target, named)?;
         let wanted = self.wanted(context.route.as_deref(), connection, target, named.host, fields)?;
         let route = context.route.as_deref().map(|entry| &entry.route);
-        context.destination = Some(Destination::of(target, route, &snapshot.config.egress_proxy));
+        let mut destination = Destination::of(target, route, &snapshot.config.egress_proxy);
+        if let Wanted::Credential(profile) = &wanted
+            && let Placement::Query { parameter } = &profile.config.placement
+            && let Cow::Owned(path) = query::without(&destination.path_and_query, parameter)
+        {
+            destination.path_and_query = path.into();
+        }
+        context.destination = Some(destination);
         Ok(wanted)
     }
 
@@ -97,11 +104,21 @@ impl Injector {
         let Some(profile) = entry.and_then(|entry| entry.profile.as_ref()) else {
             return Ok(Wanted::Nothing("unmatched"));
         };
-        let has_own = || fields.has(&profile.config.header);
+        let placement = &profile.config.placement;
+        let has_own = || match placement {
+            Placement::Query { parameter } => query::has(&target.path_and_query, parameter),
+            Placement::Header { name, .. } => fields.has(name),
+            Placement::Signature { fields: names } => names.first().is_some_and(|name| fields.has(name)),
+        };
         match profile.config.existing {
             Existing::Reject if has_own() => {
-                let header = &profile.config.header;
-                let detail = format!("the request has a {header} of its own");
+                let detail = match placement {
+                    Placement::Query { parameter } => format!("the request has a parameter {parameter} of its own"),
+                    Placement::Header { .. } | Placement::Signature { .. } => {
+                        let name = placement.fields().first().map_or("", HeaderName::as_str);
+                        format!("the request has a {name} of its own")
+                    }
+                };
                 let hint = "do not send it, or set `existing` of the profile to \"replace\" or \"keep\"";
                 Err(Refusal::new(Code::BadRequest, detail, hint).for_profile(&profile.config.name))
             }
@@ -178,9 +195,7 @@ async fn wait_for_token(profile: Arc<Profile>, context: &mut Context) -> Result<
     context.token_wait = asked.elapsed();
     match token {
         Ok(token) => Ok(Carried::Token { profile, token }),
-        Err(_) if profile.config.on_unavailable == OnUnavailable::Pass => {
-            Ok(Carried::Stripped(profile.config.header.clone()))
-        }
+        Err(_) if profile.config.on_unavailable == OnUnavailable::Pass => Ok(Carried::Stripped(profile)),
         Err(unavailable) => Err(no_token(&profile, &unavailable)),
     }
 }

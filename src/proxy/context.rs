@@ -155,7 +155,17 @@ pub enum Carried {
         token: Arc<Token>,
     },
     /// The profile says to go without one: `on_unavailable = "pass"`.
-    Stripped(HeaderName),
+    Stripped(Arc<Profile>),
+}
+
+impl Carried {
+    /// The header fields that carry it, which the client's own make room for.
+    pub fn fields(&self) -> &[HeaderName] {
+        match self {
+            Self::Nothing(_) => &[],
+            Self::Token { profile, .. } | Self::Stripped(profile) => profile.config.placement.fields(),
+        }
+    }
 }
 
 impl Context {

@@ -35,11 +35,11 @@ use super::{
     failure,
     peer::{Addresses, DEFAULT_CONNECT_TIMEOUT},
     refusal::Refusal,
-    tunnel::{self, Tunnel},
+    tunnel::Tunnel,
 };
 use crate::{
     config::Scheme,
-    egress::connect::Why,
+    egress::connect::{NoTunnel, Why},
     snapshot::RouteEntry,
     tls::{self, TlsError},
 };
@@ -141,12 +141,12 @@ impl Direct {
             };
             let mut original = None;
             if let (Ok((wanted, _)), Some(destination)) = (&way, &context.destination) {
-                let header = match wanted {
-                    Wanted::Credential(profile) => Some(&profile.config.header),
-                    Wanted::Nothing(_) => None,
+                let fields = match wanted {
+                    Wanted::Credential(profile) => profile.config.placement.fields(),
+                    Wanted::Nothing(_) => &[],
                 };
                 original = (destination.scheme == Scheme::Https).then(|| head.to_vec());
-                read.write(&mut room.request, destination, header, self.injector.via.value());
+                read.write(&mut room.request, destination, fields, self.injector.via.value());
             }
             Some(Plan { context, method: read.method.clone(), way, body, closes: read.closes, original })
         })?
@@ -191,6 +191,7 @@ impl Direct {
             room,
             body: &body,
             closes: plan.closes,
+            in_first_line: None,
             answered: None,
         };
         let outcome = exchange.run(addresses, client, shutdown).await;
@@ -261,7 +262,8 @@ impl Direct {
                 // Another address may let us in. A bad certificate is told at once instead, and so is what an egress
                 // proxy answered.
                 Err(error) => {
-                    let answered = tunnel::cause(&error).is_some_and(|no| !matches!(no.why, Why::Unreachable(_)));
+                    let answered =
+                        failure::cause::<NoTunnel>(&error).is_some_and(|no| !matches!(no.why, Why::Unreachable(_)));
                     if addresses.is_empty() || answered || failure::is_tls(&error) {
                         return Err(error);
                     }

@@ -4,9 +4,11 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::{
     context::Context,
+    inject,
     refusal::{Code, Refusal},
     tunnel,
 };
+use crate::{credential::SigningError, egress::connect::NoTunnel};
 
 /// What a failed request is answered with; `None`: the client is gone.
 pub(super) fn refusal(error: &Error, context: &Context, body_timeout: std::time::Duration) -> Option<Refusal> {
@@ -27,8 +29,11 @@ fn told(error: &Error, context: &Context, body_timeout: std::time::Duration) -> 
             "raise response_timeout of the route if such answers are normal",
         ));
     }
-    if let Some(no_tunnel) = tunnel::cause(error) {
+    if let Some(no_tunnel) = cause::<NoTunnel>(error) {
         return Some(tunnel::refusal(no_tunnel));
+    }
+    if let Some(unsignable) = cause::<SigningError>(error) {
+        return Some(inject::refusal(unsignable));
     }
     let through = context.destination.as_ref().and_then(|destination| destination.through.as_ref());
     Some(match (error.etype(), error.esource()) {
@@ -110,6 +115,23 @@ fn told(error: &Error, context: &Context, body_timeout: std::time::Duration) -> 
             "report it with the request_id and the log line",
         ),
     })
+}
+
+/// The error of this type below one of pingora's, if there is one.
+pub(super) fn cause<T: std::error::Error + 'static>(error: &Error) -> Option<&T> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.cause.as_deref().map(|cause| cause as _);
+    while let Some(inner) = cause {
+        if let Some(found) = inner.downcast_ref() {
+            return Some(found);
+        }
+        let pingora =
+            inner.downcast_ref::<Error>().or_else(|| inner.downcast_ref::<Box<Error>>().map(|boxed| &**boxed));
+        cause = match pingora {
+            Some(pingora) => pingora.cause.as_deref().map(|cause| cause as _),
+            None => inner.source(),
+        };
+    }
+    None
 }
 
 /// Whether TLS with the upstream failed.

@@ -1,9 +1,9 @@
-//! What happens to a request's header fields on the way out: the one place that writes a credential.
+//! What happens to a request's header fields on the way out, but for the credential (`inject`).
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora::{Result, http::RequestHeader};
 
-use super::{admit::Fields, context::Carried};
+use super::admit::Fields;
 
 /// `TE: trailers` is how a gRPC client says that it takes trailers, and some servers insist on it. pingora takes it out
 /// with all that is meant for one connection only; only HTTP/2 carries trailers on to the client.
@@ -18,19 +18,14 @@ pub fn restore_trailers(head: &mut RequestHeader, asked: &RequestHeader) -> Resu
     Ok(())
 }
 
-/// Rewrites the head for its upstream.
+/// Rewrites the head for its upstream. `credential`: the fields that are to carry it, which go out.
 ///
 /// # Errors
 /// None in practice: every name and value is legal.
-pub fn rewrite(head: &mut RequestHeader, authority: &[u8], via: &HeaderValue, carried: &Carried) -> Result<()> {
+pub fn rewrite(head: &mut RequestHeader, authority: &[u8], via: &HeaderValue, credential: &[HeaderName]) -> Result<()> {
     strip_hop_by_hop(head);
-    match carried {
-        Carried::Nothing(_) => {}
-        Carried::Token { profile, token } => {
-            remove_with_twins(head, &profile.config.header);
-            head.insert_header(profile.wire_header.clone(), token.value.clone())?;
-        }
-        Carried::Stripped(name) => remove_with_twins(head, name),
+    for name in credential {
+        remove_with_twins(head, name);
     }
     join_cookies(head)?;
     head.insert_header(header::HOST, authority)?;
@@ -152,9 +147,9 @@ mod tests {
         head
     }
 
-    fn rewritten(fields: &[(&'static str, &str)], carried: &Carried) -> Vec<String> {
+    fn rewritten(fields: &[(&'static str, &str)], credential: &[HeaderName]) -> Vec<String> {
         let mut head = head(fields);
-        rewrite(&mut head, b"api.example.com", &HeaderValue::from_static("1.1 lanyard"), carried).unwrap();
+        rewrite(&mut head, b"api.example.com", &HeaderValue::from_static("1.1 lanyard"), credential).unwrap();
         let mut lines: Vec<String> =
             head.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort();
@@ -177,7 +172,7 @@ mod tests {
                 ("accept", "*/*"),
                 ("authorization", "Basic mine"),
             ],
-            &Carried::Nothing("unmatched"),
+            &[],
         );
         assert_eq!(
             lines,
@@ -195,12 +190,12 @@ mod tests {
     fn a_stripped_request_has_no_credential_and_no_twin_of_it() {
         let lines = rewritten(
             &[("authorization", "a"), ("authorization", "b"), ("authorization_", "c"), ("te", "trailers")],
-            &Carried::Stripped(header::AUTHORIZATION),
+            &[header::AUTHORIZATION],
         );
         assert_eq!(lines, ["host: api.example.com", "te: trailers", "via: 1.1 lanyard"]);
         let key = HeaderName::from_static("x-api-key");
         assert_eq!(
-            rewritten(&[("x_api_key", "a"), ("x-api_key", "b"), ("x-api-key2", "c")], &Carried::Stripped(key)),
+            rewritten(&[("x_api_key", "a"), ("x-api_key", "b"), ("x-api-key2", "c")], &[key]),
             ["host: api.example.com", "via: 1.1 lanyard", "x-api-key2: c"]
         );
     }

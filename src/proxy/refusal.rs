@@ -68,6 +68,8 @@ codes! {
     LoopDetected = "loop_detected", LOOP_DETECTED;
     /// Its Host does not mean this listener.
     Misdirected = "misdirected", MISDIRECTED_REQUEST;
+    /// The profile signs requests, and this one cannot be signed: its body is too large for that.
+    Unsignable = "unsignable", PAYLOAD_TOO_LARGE;
     /// The profile has no token.
     TokenUnavailable = "token_unavailable", SERVICE_UNAVAILABLE;
     /// The upstream's name does not resolve.

@@ -61,20 +61,3 @@ pub fn refusal(error: &NoTunnel) -> Refusal {
     };
     Refusal::new(code, error.to_string(), error.hint())
 }
-
-/// The failed tunnel in an error of pingora's, if it is one.
-pub(super) fn cause(error: &Error) -> Option<&NoTunnel> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.cause.as_deref().map(|cause| cause as _);
-    while let Some(inner) = cause {
-        if let Some(found) = inner.downcast_ref() {
-            return Some(found);
-        }
-        let pingora =
-            inner.downcast_ref::<Error>().or_else(|| inner.downcast_ref::<Box<Error>>().map(|boxed| &**boxed));
-        cause = match pingora {
-            Some(pingora) => pingora.cause.as_deref().map(|cause| cause as _),
-            None => inner.source(),
-        };
-    }
-    None
-}

@@ -10,11 +10,13 @@ use tokio::task::JoinSet;
 
 use super::{
     schedule,
-    slot::{Reason, Shared, Token, Wanted},
+    slot::{Form, Reason, Shared, Token, Wanted},
 };
 use crate::{
     clock::Moment,
-    credential::{Credential, FetchError, FetchErrorKind, Fetched},
+    config::Placement,
+    credential::{Credential, FetchError, FetchErrorKind, Fetched, Material},
+    route::query,
     secret::Secret,
 };
 
@@ -153,12 +155,27 @@ fn token(shared: &Shared, fetched: Fetched, asked: Moment, serial: u64) -> Resul
     let lifetime = fetched.lifetime.unwrap_or(policy.default_token_lifetime);
     let refresh_after = schedule::refresh_after(lifetime, policy.refresh_before, fastrand::f64());
     Ok(Token {
-        value: header_value(&policy.prefix, &fetched.token)?,
+        form: form(&policy.placement, fetched.material)?,
         serial,
         fetched_at: asked,
         expires_at: asked + lifetime,
         refresh_at: asked + refresh_after,
     })
+}
+
+/// A credential in the form that requests carry.
+fn form(placement: &Placement, material: Material) -> Result<Form, FetchError> {
+    match (placement, material) {
+        (_, Material::Signer(signer)) => Ok(Form::Signer(signer)),
+        (Placement::Header { prefix, .. }, Material::Token(token)) => header_value(prefix, &token).map(Form::Header),
+        (Placement::Query { .. }, Material::Token(token)) => Ok(Form::Query(query::encode(&token))),
+        (Placement::Signature { .. }, Material::Token(_)) => Err(FetchError {
+            kind: FetchErrorKind::InvalidResponse,
+            detail: "a token came where requests have to be signed".to_owned(),
+            hint: "report it".to_owned(),
+            retry_after: None,
+        }),
+    }
 }
 
 fn header_value(prefix: &str, token: &Secret) -> Result<HeaderValue, FetchError> {

@@ -22,16 +22,18 @@ use tokio::{
 use super::{refresh, schedule};
 use crate::{
     clock::{Clock, Moment},
-    credential::{Credential, FetchError},
+    config::Placement,
+    credential::{Credential, FetchError, Signer},
     metrics::ProfileMetrics,
+    secret::Secret,
     telemetry::RequestId,
 };
 
 /// What a profile yielded: a header value, when it ends, and which one it is.
 #[derive(Clone, Debug)]
 pub struct Token {
-    /// The header's value with its prefix, marked sensitive.
-    pub value: HeaderValue,
+    /// What requests carry of it.
+    pub form: Form,
     /// Counts up from 1 within a slot: says which token an upstream rejected.
     pub serial: u64,
     /// When it was asked for.
@@ -42,13 +44,24 @@ pub struct Token {
     pub refresh_at: Moment,
 }
 
+/// A token in the form that requests carry.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// The header's value with its prefix, marked sensitive.
+    Header(HeaderValue),
+    /// The query parameter's value, percent-encoded.
+    Query(Secret),
+    /// Each request is signed.
+    Signer(Arc<dyn Signer>),
+}
+
 /// How a slot behaves: the part of a profile that a token's life depends on.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// The profile's name, for logs.
     pub profile: Arc<str>,
-    /// Stands before the token, with a space between; empty: the bare token.
-    pub prefix: String,
+    /// Where requests carry the token.
+    pub placement: Placement,
     /// Fetch at start.
     pub prefetch: bool,
     /// Renew so long before expiry.

@@ -17,6 +17,7 @@ use tokio::time::{Instant, advance, sleep};
 use super::*;
 use crate::{
     clock::Clock,
+    config::Placement,
     credential::{Credential, FetchError, FetchErrorKind, Fetched},
     metrics::Metrics,
     secret::Secret,
@@ -46,12 +47,11 @@ impl Credential for Provider {
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         match answer {
             Ok(PANICS) => panic!("a credential with a bug"),
-            Ok(ILLEGAL) => Ok(Fetched { token: Secret::new("a\nb"), lifetime: None, warning: None }),
-            Ok(lifetime) => Ok(Fetched {
-                token: Secret::new(format!("token-{number}")),
-                lifetime: (lifetime != UNTOLD).then(|| Duration::from_secs(lifetime)),
-                warning: None,
-            }),
+            Ok(ILLEGAL) => Ok(Fetched::token(Secret::new("a\nb"), None)),
+            Ok(lifetime) => {
+                let lifetime = (lifetime != UNTOLD).then(|| Duration::from_secs(lifetime));
+                Ok(Fetched::token(Secret::new(format!("token-{number}")), lifetime))
+            }
             Err(kind) => Err(FetchError {
                 kind,
                 detail: "as told".to_owned(),
@@ -80,10 +80,14 @@ impl Provider {
     }
 }
 
+fn header(prefix: &str) -> Placement {
+    Placement::Header { name: http::header::AUTHORIZATION, prefix: prefix.to_owned() }
+}
+
 fn policy() -> Policy {
     Policy {
         profile: "p".into(),
-        prefix: "Bearer".to_owned(),
+        placement: header("Bearer"),
         prefetch: false,
         refresh_before: Duration::from_secs(60),
         default_token_lifetime: Duration::from_secs(300),
@@ -342,10 +346,11 @@ async fn an_idle_profile_rests_and_wakes() {
 #[tokio::test(start_paused = true)]
 async fn a_token_carries_its_prefix_and_hides_itself() {
     for (prefix, lifetime, value) in [("Bearer", UNTOLD, "Bearer token-1"), ("", 60, "token-1")] {
-        let (provider, slot) = start(|policy| policy.prefix = prefix.to_owned());
+        let (provider, slot) = start(|policy| policy.placement = header(prefix));
         provider.always(0, Ok(lifetime));
         let token = slot.get(RequestId::new()).await.unwrap();
-        assert!(token.value == value && token.value.is_sensitive());
+        let Form::Header(carried) = &token.form else { panic!("{token:?}") };
+        assert!(carried == value && carried.is_sensitive());
         assert!(!format!("{token:?}{slot:?}").contains("token-1"));
         let lives = if lifetime == UNTOLD { 300 } else { 60 };
         assert_eq!(token.expires_at - token.fetched_at, Duration::from_secs(lives));

@@ -8,7 +8,8 @@ use url::Url;
 use super::{Check, shown};
 use crate::{
     config::{
-        AuthMethod, CredentialKind, Existing, GrantType, OAuth2, OnUnavailable, Profile, RequestFormat, Scheme,
+        AuthMethod, CredentialKind, Existing, GrantType, OAuth2, OnUnavailable, Placement, Profile, RequestFormat,
+        Scheme,
         file::ProfileTable,
         read::{At, SecretValue, dotted, nearest},
     },
@@ -57,8 +58,7 @@ impl Check<'_, '_> {
         // Every key is looked at before the first `?`: all problems are told at once.
         let profile = Profile {
             name: Arc::from(name),
-            header: header.clone().unwrap_or(header::AUTHORIZATION),
-            prefix,
+            placement: Placement::Header { name: header.clone().unwrap_or(header::AUTHORIZATION), prefix },
             existing: self.choice(table.existing.clone(), &existing).unwrap_or(Existing::Replace),
             prefetch: table.prefetch.as_ref().is_none_or(|at| at.value),
             required: table.required.as_ref().is_none_or(|at| at.value),

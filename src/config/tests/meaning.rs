@@ -145,8 +145,7 @@ fn a_minimal_profile_and_route_have_the_documented_defaults() {
     let profile = Profile {
         name: "p".into(),
         kind: CredentialKind::OAuth2(Box::new(oauth2)),
-        header: header::AUTHORIZATION,
-        prefix: "Bearer".to_owned(),
+        placement: Placement::Header { name: header::AUTHORIZATION, prefix: "Bearer".to_owned() },
         existing: Existing::Replace,
         prefetch: true,
         required: true,
@@ -234,8 +233,7 @@ fn every_key_is_read() {
     let profile = Profile {
         name: "billing.v2".into(),
         kind: CredentialKind::OAuth2(Box::new(oauth2)),
-        header: HeaderName::from_static("x-api-key"),
-        prefix: String::new(),
+        placement: Placement::Header { name: HeaderName::from_static("x-api-key"), prefix: String::new() },
         existing: Existing::Reject,
         prefetch: false,
         required: false,

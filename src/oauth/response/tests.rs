@@ -116,13 +116,14 @@ fn answers_that_differ_in_what_does_not_matter_are_fine() {
         r#"{"access_token":"t","refresh_token":"r","extra":{"a":[1]},"userinfo":null}"#,
         "\u{feff}\r\n {\"access_token\":\"t\"}\n",
     ] {
-        assert_eq!(read_ok(body).token, Secret::new("t"), "{body}");
+        assert_eq!(read_ok(body).material.token(), Some(&Secret::new("t")), "{body}");
     }
     let config = oauth2("https://auth.test/token");
     for status in [200, 201, 202, 203] {
         let html = [("content-type", "text/html; charset=utf-8")];
         let fetched = read_with(&config, status, &html, br#"{"access_token":"t"}"#).unwrap();
-        assert_eq!(fetched, Fetched { token: Secret::new("t"), lifetime: None, warning: None });
+        assert_eq!(fetched.material.token(), Some(&Secret::new("t")));
+        assert_eq!((fetched.lifetime, fetched.warning), (None, None));
     }
 }
 
@@ -130,9 +131,9 @@ fn answers_that_differ_in_what_does_not_matter_are_fine() {
 fn tokens_of_all_visible_characters_are_fine_up_to_the_limit() {
     let visible: String = (0x21..=0x7e_u8).map(char::from).collect();
     let body = serde_json::json!({ "access_token": visible }).to_string();
-    assert_eq!(read_ok(&body).token.expose(), visible);
+    assert_eq!(read_ok(&body).material.token().unwrap().expose(), visible);
     let longest = "x".repeat(MAX_TOKEN);
-    assert_eq!(read_ok(&format!(r#"{{"access_token":"{longest}"}}"#)).token.expose(), longest);
+    assert_eq!(read_ok(&format!(r#"{{"access_token":"{longest}"}}"#)).material.token().unwrap().expose(), longest);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     io,
+    ops::Range,
     pin::{Pin, pin},
     task::{Context as Task, Poll},
 };
@@ -21,11 +22,7 @@ use super::{
     link::Link,
     origin::Origin,
 };
-use crate::proxy::{
-    context::{Carried, Context},
-    peer::Addresses,
-    retry,
-};
+use crate::proxy::{context::Context, inject, peer::Addresses, retry};
 
 /// A request on its way.
 pub(super) struct Exchange<'a> {
@@ -38,6 +35,8 @@ pub(super) struct Exchange<'a> {
     pub(super) body: &'a [u8],
     /// Whether the client wants its connection closed.
     pub(super) closes: bool,
+    /// Where in the first line of the head the credential stands.
+    pub(super) in_first_line: Option<Range<usize>>,
     /// The status that the client has got.
     pub(super) answered: Option<u16>,
 }
@@ -66,8 +65,7 @@ impl Exchange<'_> {
     {
         let plain = self.room.request.len();
         loop {
-            self.room.request.truncate(plain);
-            self.write_credential();
+            self.write_credential(plain)?;
             let pooled = if self.context.resent { None } else { self.origin.take(&addresses, self.context.started) };
             let link = match pooled {
                 Some(link) => link,
@@ -85,16 +83,20 @@ impl Exchange<'_> {
         }
     }
 
-    fn write_credential(&mut self) {
+    /// Completes the head, whose fields take the first `plain` bytes but for what the last try put into its first line.
+    fn write_credential(&mut self, plain: usize) -> Result<()> {
         let out = &mut self.room.request;
-        if let Carried::Token { profile, token } = &self.context.credential {
-            out.extend_from_slice(&profile.wire_header);
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(token.value.as_bytes());
-            out.extend_from_slice(b"\r\n");
+        if let Some(written) = self.in_first_line.take() {
+            out.drain(written);
+        }
+        out.truncate(plain);
+        if let Some(destination) = &self.context.destination {
+            let (carried, method) = (&self.context.credential, self.method.as_str());
+            self.in_first_line = inject::behind(out, carried, destination, method, self.body)?;
         }
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(self.body);
+        Ok(())
     }
 
     /// Sends the request by one connection, and reads up to the head of its final answer.

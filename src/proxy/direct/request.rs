@@ -62,13 +62,13 @@ impl Request<'_> {
         Named { method: &self.method, request_target: self.target.as_bytes(), host: self.host }
     }
 
-    /// Writes it for its upstream, all but the credential and the empty line at the end. `credential`: the field that
-    /// will be written, and is taken out wherever it stands.
+    /// Writes it for its upstream, all but the credential and the empty line at the end. `credential`: the fields that
+    /// will be written, and are taken out wherever they stand.
     pub(super) fn write(
         &self,
         out: &mut Vec<u8>,
         destination: &Destination,
-        credential: Option<&HeaderName>,
+        credential: &[HeaderName],
         via: &HeaderValue,
     ) {
         out.clear();
@@ -80,7 +80,7 @@ impl Request<'_> {
         out.extend_from_slice(b"\r\n");
         for field in self.fields {
             if is_for_upstream(field.name)
-                && !credential.is_some_and(|name| field.name.eq_ignore_ascii_case(name.as_str()))
+                && !credential.iter().any(|name| field.name.eq_ignore_ascii_case(name.as_str()))
                 && !(field.name.contains('_') && self.is_twin(field.name, credential))
             {
                 push_field(out, field.name, field.value);
@@ -90,7 +90,7 @@ impl Request<'_> {
     }
 
     /// Whether a CGI-like server would read this name as that of a field which we write or which frames the body.
-    fn is_twin(&self, name: &str, credential: Option<&HeaderName>) -> bool {
+    fn is_twin(&self, name: &str, credential: &[HeaderName]) -> bool {
         let names = [&header::TRANSFER_ENCODING, &header::CONTENT_LENGTH];
         names.into_iter().chain(credential).any(|ours| is_twin(name, ours))
     }
