@@ -7,13 +7,14 @@
 //!    the [`snapshot`] it loaded once, and takes the token from the profile's slot ([`token::Slot`]), lock-free.
 //! 3. The upstream's name is resolved and its addresses are vetted ([`dns`]), or a proxy is asked for a tunnel to it
 //!    ([`egress`]); the credential is written into the header
-//!    ([`proxy::headers`], the only place that does); pingora sends it.
+//!    ([`proxy::inject`], the only place that does); pingora sends it.
 //! 4. A 401 rejects the token with that serial: one shared fetch, and the request goes out once more
 //!    ([`proxy::retry`]). Every reason not to forward is a [`proxy::refusal`].
 //!
 //! # A token's life
 //! Each profile has one slot and one task ([`token`]); the task asks the profile's [`credential`] ([`oauth`]) when the
-//! token is due, wanted or refused, and everyone who waits shares the result, also a failure.
+//! token is due, wanted or refused, and everyone who waits shares the result, also a failure; what it asks for by HTTP
+//! goes by [`provider`].
 //!
 //! # The map
 //! [`app`] builds everything and stops it in the reverse; [`reload`] makes the next snapshot from a changed [`config`]
@@ -34,6 +35,7 @@ pub mod issuer;
 pub mod listen;
 pub mod metrics;
 pub mod oauth;
+pub mod provider;
 pub mod proxy;
 pub mod reload;
 pub mod route;

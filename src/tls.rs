@@ -3,13 +3,21 @@
 //! The system's roots are loaded once, by `rustls-native-certs`, which honours `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 
 use std::{
+    fmt,
     path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
-use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer};
+use rustls::{
+    ClientConfig, RootCertStore,
+    client::ResolvesClientCert,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use sha2::{Digest as _, Sha256};
 
-use crate::config::CaBundle;
+use crate::{config::CaBundle, secret::Secret};
 
 /// Makes ring the provider of the whole process, for libraries that ask rustls for its default. Idempotent.
 pub fn install_provider() {
@@ -134,6 +142,78 @@ fn build(system: &SystemRoots, extra: Option<&CaBundle>) -> Result<ClientConfig,
         return Err(TlsError::NoRoots { problems: system.problems.clone() });
     }
     config_of(roots)
+}
+
+/// A certificate and its key, shown to servers that ask for one (RFC 8705).
+#[derive(Clone)]
+pub struct Identity {
+    /// SHA-256 of both files: whether it is still the same.
+    fingerprint: [u8; 32],
+    key: Arc<CertifiedKey>,
+}
+
+impl Identity {
+    /// From two texts in PEM form: a certificate with its chain, and its key.
+    ///
+    /// # Errors
+    /// There is no certificate or no key in them, or they do not belong together. Nothing of them is quoted.
+    pub fn parse(certificate: &str, key: &Secret) -> Result<Self, IdentityError> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+        let chain = chain.map_err(|_| IdentityError::Certificate)?;
+        if chain.is_empty() {
+            return Err(IdentityError::Certificate);
+        }
+        let der = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|_| IdentityError::Key)?;
+        let certified = CertifiedKey::from_der(chain, der, &ring::default_provider());
+        let certified = certified.map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => IdentityError::Mismatch,
+            other => IdentityError::Unusable(other.to_string()),
+        })?;
+        let fingerprint =
+            Sha256::new().chain_update(certificate).chain_update([0]).chain_update(key.expose()).finalize().into();
+        Ok(Self { fingerprint, key: Arc::new(certified) })
+    }
+
+    /// What rustls asks for a certificate.
+    pub fn resolver(&self) -> Arc<dyn ResolvesClientCert> {
+        Arc::new(SingleCertAndKey::from(Arc::clone(&self.key)))
+    }
+
+    /// SHA-256 of certificate and key: the same for the same.
+    pub const fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
+    }
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+impl Eq for Identity {}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+/// Why two files are no identity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// No certificate.
+    #[error("the certificate file holds no certificate (-----BEGIN CERTIFICATE-----)")]
+    Certificate,
+    /// No private key.
+    #[error("the key file holds no private key in clear PEM (-----BEGIN PRIVATE KEY-----)")]
+    Key,
+    /// A key of another certificate.
+    #[error("the key is not that of the certificate: were both files renewed?")]
+    Mismatch,
+    /// A key that TLS cannot use.
+    #[error("the key cannot be used: {0}")]
+    Unusable(String),
 }
 
 fn config_of(roots: RootCertStore) -> Result<ClientConfig, TlsError> {

@@ -2,7 +2,10 @@
 
 mod server;
 
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue};
+use url::Url;
 
 use self::server::{Reply, Server, Step};
 use super::*;
@@ -10,6 +13,7 @@ use crate::{
     config::{AuthMethod, CaBundle, GrantType, RequestFormat},
     egress::{Egress, no_proxy::NoProxy},
     secret::{Secret, SecretSource},
+    tls::TlsError,
 };
 
 const TOKEN: &str = r#"{"access_token":"canary-token","token_type":"Bearer","expires_in":60}"#;
@@ -242,7 +246,8 @@ async fn names_are_resolved_by_the_resolver_that_is_given() {
     let resolver: Arc<dyn reqwest::dns::Resolve> = Arc::new(Fixed(server.address));
     let fetch = async |host: &str| {
         let config = oauth2(&format!("http://{host}:{}/token", server.address.port()));
-        TokenClient::with_resolver("billing", &config, &dialer(), resolver.clone()).unwrap().fetch().await
+        let provider = Provider::with_resolver("billing", settings(&config), &dialer(), resolver.clone()).unwrap();
+        TokenClient::with(&config, provider).fetch().await
     };
     assert!(fetch("auth.test").await.is_ok());
     let error = fetch("other.test").await.unwrap_err();

@@ -1,28 +1,16 @@
 //! Why there is no answer at all: reads the chain of causes of an HTTP client's error, or the proxy's refusal.
 //!
-//! Names the endpoint without its query, and nothing of the request's content.
+//! Names the address without its query, and nothing of the request's content.
 
 use std::{error::Error, io};
 
 use rustls::CertificateError;
 
-use super::connect_timeout;
+use super::{MAX_SHOWN, Provider, Question, connect_timeout, shown};
 use crate::{
-    config::OAuth2,
     credential::{FetchError, FetchErrorKind},
     egress::connect::{NoTunnel, Why},
 };
-
-/// What a transport error is told by.
-#[derive(Clone, Copy)]
-pub(super) struct Transport<'a> {
-    /// The profile's name.
-    pub(super) profile: &'a str,
-    /// The endpoint as it may be shown.
-    pub(super) endpoint: &'a str,
-    /// The profile's settings.
-    pub(super) config: &'a OAuth2,
-}
 
 /// How far a token request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +25,9 @@ pub(super) enum Stage {
     Exchange,
 }
 
-impl Transport<'_> {
+impl Provider {
     /// Says what an error of the HTTP client means.
-    pub(super) fn failed(&self, error: &reqwest::Error) -> FetchError {
+    pub(super) fn failed(&self, question: &Question<'_>, error: &reqwest::Error) -> FetchError {
         let stage = if error.is_dns() {
             Stage::Name
         } else if error.is_timeout() {
@@ -49,30 +37,32 @@ impl Transport<'_> {
         } else {
             Stage::Exchange
         };
-        self.told(error, stage)
+        self.told(question, error, stage)
     }
 
     /// Says what an error means at this stage.
-    pub(super) fn told(&self, error: &(dyn Error + 'static), stage: Stage) -> FetchError {
-        let Self { profile, endpoint, config } = self;
-        let host = config.token_endpoint.host_str().unwrap_or_default();
-        let via =
-            super::proxy(config).map(|proxy| format!(" through egress proxy {}", proxy.name())).unwrap_or_default();
+    pub(super) fn told(&self, question: &Question<'_>, error: &(dyn Error + 'static), stage: Stage) -> FetchError {
+        let (profile, key) = (&self.profile, question.key);
+        let at = format!("{} {}", question.what, shown(question.url));
+        let host = question.url.host_str().unwrap_or_default();
+        let via = super::proxy(&self.settings.egress_proxy, question.url)
+            .map(|proxy| format!(" through egress proxy {}", proxy.name()))
+            .unwrap_or_default();
         let cause = cause(error);
         let (kind, detail, hint) = if let Some(tls) = find::<rustls::Error>(error) {
-            let (problem, hint) = tls_problem(tls, profile);
-            (FetchErrorKind::Tls, format!("token endpoint {endpoint}: {problem}"), hint)
+            let (problem, hint) = tls_problem(tls, profile, key);
+            (FetchErrorKind::Tls, format!("{at}: {problem}"), hint)
         } else if stage == Stage::Name {
             (
                 FetchErrorKind::Unresolved,
-                format!("token endpoint {endpoint}: the name does not resolve: {cause}"),
-                format!("check the host of token_endpoint of profile {profile}, and the name service: `{host}`"),
+                format!("{at}: the name does not resolve: {cause}"),
+                format!("check the host of {key} of profile {profile}, and the name service: `{host}`"),
             )
         } else if stage == Stage::ConnectTimeout {
-            let limit = connect_timeout(config.timeout);
+            let limit = connect_timeout(self.settings.timeout);
             (
                 FetchErrorKind::Timeout,
-                format!("token endpoint {endpoint}: no connection{via} within {limit:?}"),
+                format!("{at}: no connection{via} within {limit:?}"),
                 format!(
                     "check the network and its firewalls on the way to {host}, or raise `timeout` of profile {profile}"
                 ),
@@ -80,19 +70,19 @@ impl Transport<'_> {
         } else if is_no_http(error) {
             (
                 FetchErrorKind::InvalidResponse,
-                format!("token endpoint {endpoint} did not answer in HTTP: {cause}"),
-                format!("check scheme and port of token_endpoint of profile {profile}"),
+                format!("{at} did not answer in HTTP: {cause}"),
+                format!("check scheme and port of {key} of profile {profile}"),
             )
         } else if stage == Stage::Connect {
             (
                 FetchErrorKind::Unreachable,
-                format!("token endpoint {endpoint}: no connection{via}: {cause}"),
-                format!("check host and port of token_endpoint of profile {profile}, and that the server runs"),
+                format!("{at}: no connection{via}: {cause}"),
+                format!("check host and port of {key} of profile {profile}, and that the server runs"),
             )
         } else {
             (
                 FetchErrorKind::Unreachable,
-                format!("token endpoint {endpoint}: the connection{via} ended before the whole answer: {cause}"),
+                format!("{at}: the connection{via} ended before the whole answer: {cause}"),
                 format!("look at the log of {host}, or of a proxy before it"),
             )
         };
@@ -100,7 +90,7 @@ impl Transport<'_> {
     }
 
     /// Says why there is no tunnel to the endpoint.
-    pub(super) fn no_tunnel(&self, error: &NoTunnel) -> FetchError {
+    pub(super) fn no_tunnel(question: &Question<'_>, error: &NoTunnel) -> FetchError {
         let kind = match &error.why {
             Why::NoAddress(_) => FetchErrorKind::Unresolved,
             Why::TimedOut(_) | Why::Answered(http::StatusCode::GATEWAY_TIMEOUT) => FetchErrorKind::Timeout,
@@ -109,7 +99,7 @@ impl Transport<'_> {
                 FetchErrorKind::Unreachable
             }
         };
-        let detail = format!("token endpoint {}: {error}", self.endpoint);
+        let detail = format!("{} {}: {error}", question.what, shown(question.url));
         FetchError { kind, detail, hint: error.hint(), retry_after: None }
     }
 }
@@ -129,10 +119,10 @@ pub(super) fn is_closed(error: &reqwest::Error) -> bool {
 /// The innermost cause, in its own words.
 pub(super) fn cause(error: &(dyn Error + 'static)) -> String {
     let text = chain(error).last().map_or_else(String::new, ToString::to_string);
-    text.chars().filter(|c| !c.is_control()).take(super::error::MAX_DESCRIPTION).collect()
+    text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()
 }
 
-fn tls_problem(error: &rustls::Error, profile: &str) -> (String, String) {
+fn tls_problem(error: &rustls::Error, profile: &str, key: &str) -> (String, String) {
     use CertificateError as Certificate;
     match error {
         rustls::Error::InvalidCertificate(reason) => {
@@ -144,7 +134,7 @@ fn tls_problem(error: &rustls::Error, profile: &str) -> (String, String) {
                     "check this machine's clock, and the server's certificate".to_owned()
                 }
                 Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
-                    format!("name the server in token_endpoint of profile {profile} as its certificate does")
+                    format!("name the server in {key} of profile {profile} as its certificate does")
                 }
                 Certificate::Revoked => "the server needs a new certificate".to_owned(),
                 _ => format!("set ca_file of profile {profile} to the CA that issued the server's certificate"),
@@ -153,7 +143,7 @@ fn tls_problem(error: &rustls::Error, profile: &str) -> (String, String) {
         }
         rustls::Error::InvalidMessage(_) => (
             format!("the server does not speak TLS: {error}"),
-            format!("check scheme and port of token_endpoint of profile {profile}"),
+            format!("check scheme and port of {key} of profile {profile}"),
         ),
         other => (
             format!("TLS failed: {other}"),

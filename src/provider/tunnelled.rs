@@ -1,79 +1,65 @@
-//! A token request through an egress proxy: a tunnel, TLS in it, one request and its answer.
+//! A request through an egress proxy: a tunnel, TLS in it, one request and its answer.
 //!
-//! The tunnel is the one that upstreams use, so a failure of the proxy's is told in the same words. Token requests are
+//! The tunnel is the one that upstreams use, so a failure of the proxy's is told in the same words. Such requests are
 //! rare: each has a connection of its own.
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
-use url::Url;
 use zeroize::Zeroizing;
 
-use super::{
-    USER_AGENT,
-    authenticate::TokenRequest,
-    too_long,
-    transport::{Stage, Transport},
-};
+use super::{MAX_BODY, Provider, Question, USER_AGENT, Whole, told::Stage, too_long};
 use crate::{
     credential::FetchError,
     egress::{Proxy, connect::Dialer},
 };
 
-/// The way to a token endpoint through a proxy.
-pub(super) struct Tunnelled {
-    pub(super) dialer: Dialer,
-    pub(super) proxy: Arc<Proxy>,
-    pub(super) tls: Arc<ClientConfig>,
+/// The way to a provider through a proxy.
+pub(super) struct Tunnelled<'a> {
+    pub(super) dialer: &'a Dialer,
+    pub(super) proxy: &'a Arc<Proxy>,
+    pub(super) tls: &'a Arc<ClientConfig>,
     /// For the tunnel, and again for TLS in it.
     pub(super) connect_timeout: Duration,
 }
 
-/// Status, header fields and the whole body; `None` where the body did not arrive.
-pub(super) type Whole = (StatusCode, HeaderMap, Result<Zeroizing<Vec<u8>>, FetchError>);
-
-impl Tunnelled {
+impl Tunnelled<'_> {
     /// Sends one request and reads its answer.
-    pub(super) async fn ask(
-        &self,
-        endpoint: &Url,
-        request: &TokenRequest,
-        transport: &Transport<'_>,
-    ) -> Result<Whole, FetchError> {
+    pub(super) async fn ask(&self, provider: &Provider, question: &Question<'_>) -> Result<Whole, FetchError> {
+        let endpoint = question.url;
         let host = endpoint.host_str().unwrap_or_default();
         let target = format!("{host}:{}", endpoint.port_or_known_default().unwrap_or_default());
-        let tunnel = self.dialer.tunnel(&self.proxy, &target, self.connect_timeout).await;
-        let stream = tunnel.map_err(|error| transport.no_tunnel(&error))?;
+        let tunnel = self.dialer.tunnel(self.proxy, &target, self.connect_timeout).await;
+        let stream = tunnel.map_err(|error| Provider::no_tunnel(question, &error))?;
         if endpoint.scheme() == "http" {
-            return exchange(stream, endpoint, request, transport).await;
+            return exchange(stream, provider, question).await;
         }
         // An IPv6 address stands in brackets in a URL, and not in a certificate.
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
-        let name = name.map_err(|error| transport.told(&error, Stage::Connect))?;
-        let connecting = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream);
+        let name = name.map_err(|error| provider.told(question, &error, Stage::Connect))?;
+        let connecting = TlsConnector::from(Arc::clone(self.tls)).connect(name, stream);
         match tokio::time::timeout(self.connect_timeout, connecting).await {
-            Ok(Ok(stream)) => exchange(stream, endpoint, request, transport).await,
-            Ok(Err(error)) => Err(transport.told(&error, Stage::Connect)),
-            Err(error) => Err(transport.told(&error, Stage::ConnectTimeout)),
+            Ok(Ok(stream)) => exchange(stream, provider, question).await,
+            Ok(Err(error)) => Err(provider.told(question, &error, Stage::Connect)),
+            Err(error) => Err(provider.told(question, &error, Stage::ConnectTimeout)),
         }
     }
 }
 
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
-    endpoint: &Url,
-    request: &TokenRequest,
-    transport: &Transport<'_>,
+    provider: &Provider,
+    question: &Question<'_>,
 ) -> Result<Whole, FetchError> {
-    let broken = |error: hyper::Error| transport.told(&error, Stage::Exchange);
+    let broken = |error: hyper::Error| provider.told(question, &error, Stage::Exchange);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let head = head(endpoint, request).map_err(|error| transport.told(&error, Stage::Exchange))?;
+    let head = head(question).map_err(|error| provider.told(question, &error, Stage::Exchange))?;
     let exchange = async move {
         let answer = sender.send_request(head).await.map_err(broken)?;
         let (parts, mut body) = answer.into_parts();
@@ -84,8 +70,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 Some(Err(error)) => break Err(broken(error)),
                 Some(Ok(frame)) => {
                     let chunk = frame.into_data().unwrap_or_default();
-                    if whole.len() + chunk.len() > super::MAX_BODY {
-                        break Err(too_long(transport.endpoint));
+                    if whole.len() + chunk.len() > MAX_BODY {
+                        break Err(too_long(question));
                     }
                     whole.extend_from_slice(&chunk);
                 }
@@ -102,19 +88,20 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
-fn head(endpoint: &Url, request: &TokenRequest) -> http::Result<Request<Full<Bytes>>> {
+fn head(question: &Question<'_>) -> http::Result<Request<Full<Bytes>>> {
+    let endpoint = question.url;
     let path =
         endpoint.query().map_or_else(|| endpoint.path().to_owned(), |query| format!("{}?{query}", endpoint.path()));
     let host = endpoint.host_str().unwrap_or_default();
     let authority = endpoint.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    let body = Full::new(Bytes::from(request.body.expose().to_owned()));
-    let mut head = Request::builder().method(Method::POST).uri(path).body(body)?;
+    let body = Full::new(Bytes::from(question.body.expose().to_owned()));
+    let mut head = Request::builder().method(question.method.clone()).uri(path).body(body)?;
     let fields = head.headers_mut();
     fields.insert(header::HOST, HeaderValue::try_from(authority)?);
     fields.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     fields.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
     fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
     // A field that stands there several times takes the place of ours, all of them.
-    fields.extend(request.headers.clone());
+    fields.extend(question.headers.clone());
     Ok(head)
 }
