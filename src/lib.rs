@@ -19,6 +19,7 @@
 //! # The map
 //! [`app`] builds everything and stops it in the reverse; [`reload`] makes the next snapshot from a changed [`config`]
 //! and keeps the slots that did not change; [`admin`] tells how things stand, [`metrics`] counts, [`telemetry`] logs;
+//! [`jose`] holds private keys and signs assertions and proofs with them;
 //! [`cli`] has the commands; [`issuer`] is the embedded authorization server of the demo and the tests.
 //! `docs/architecture.md` has the longer story.
 
@@ -32,6 +33,7 @@ pub mod credential;
 pub mod dns;
 pub mod egress;
 pub mod issuer;
+pub mod jose;
 pub mod listen;
 pub mod metrics;
 pub mod oauth;
