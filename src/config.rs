@@ -10,7 +10,9 @@ mod resolve;
 
 pub use error::{ConfigError, Problem, Severity};
 pub use profile::{
-    AuthMethod, CredentialKind, Existing, GrantType, OAuth2, OnUnavailable, Placement, Profile, RequestFormat,
+    Assertion, AssertionAudience, Authentication, AwsCredentials, AwsSigV4, AzureManagedIdentity, CredentialKind, Dpop,
+    Endpoint, Exec, Existing, FileToken, GitHubApp, GoogleMetadata, Grant, Issuer, OAuth2, OnUnavailable, Payload,
+    Placement, Profile, RequestFormat, SignedJwt, SigningKeySource, Static, Subject,
 };
 
 use std::{
@@ -146,15 +148,13 @@ impl Config {
 
     /// The environment variables that secrets are read from.
     pub fn secret_variables(&self) -> Vec<&str> {
-        let profiles = self.profiles.values().map(|profile| match &profile.kind {
-            CredentialKind::OAuth2(oauth2) => (Some(&oauth2.client_secret), &oauth2.egress_proxy),
+        let egress = self.profiles.values().filter_map(|profile| profile.kind.egress());
+        let egress = egress.chain(self.routes.iter().map(|route| &route.egress_proxy)).chain([&self.egress_proxy]);
+        let logins = egress.flat_map(|egress| {
+            [&egress.http, &egress.https].into_iter().flatten().filter_map(|proxy| proxy.login.as_ref())
         });
-        let routes = self.routes.iter().map(|route| (None, &route.egress_proxy));
-        let all = profiles.chain(routes).chain([(None, &self.egress_proxy)]);
-        let secrets = all.flat_map(|(secret, egress)| {
-            let logins = [&egress.http, &egress.https].into_iter().flatten().filter_map(|proxy| proxy.login.as_ref());
-            secret.into_iter().chain(logins.map(|login| &login.password))
-        });
+        let secrets = self.profiles.values().flat_map(|profile| profile.kind.secrets());
+        let secrets = secrets.chain(logins.map(|login| &login.password));
         let variables = secrets.filter_map(|secret| match secret {
             SecretSource::Env(name) => Some(name.as_str()),
             SecretSource::File(_) | SecretSource::Literal(_) => None,

@@ -3,6 +3,8 @@
 //! One trait, so that a token's life (`token`) knows nothing of OAuth, and one error, which knows whether trying again
 //! soon can help and what an operator should do. What has to be signed anew for each request is a [`Signer`].
 
+pub mod signing;
+
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -70,6 +72,12 @@ pub trait Signer: Send + Sync + fmt::Debug {
     /// # Errors
     /// The request cannot be signed as it is, in words for the client and the log.
     fn sign(&self, request: &Outgoing<'_>) -> Result<Signature, SigningError>;
+
+    /// A server gave this nonce for what is signed next (RFC 9449 8.2): whether it is a new one, so that a request it
+    /// refused for the lack of it is worth sending again.
+    fn learn(&self, _scheme: &str, _authority: &str, _nonce: &HeaderValue) -> bool {
+        false
+    }
 }
 
 /// The header fields that a signer adds, with their names as HTTP/1.1 is used to them.

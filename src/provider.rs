@@ -157,6 +157,11 @@ impl Provider {
         &self.profile
     }
 
+    /// Whether this is the certificate that it shows.
+    pub fn shows(&self, identity: &Identity) -> bool {
+        self.settings.identity.as_ref() == Some(identity)
+    }
+
     /// Sends one request and reads its answer.
     ///
     /// # Errors

@@ -172,9 +172,7 @@ fn mark(path: &Path) -> Mark {
 
 fn ca_files(config: &Config) -> impl Iterator<Item = &Path> {
     let routes = config.routes.iter().filter_map(|route| route.ca_file.as_ref());
-    let profiles = config.profiles.values().filter_map(|profile| match &profile.kind {
-        config::CredentialKind::OAuth2(oauth2) => oauth2.ca_file.as_ref(),
-    });
+    let profiles = config.profiles.values().filter_map(|profile| profile.kind.ca_file());
     routes.chain(profiles).map(|bundle| bundle.path.as_path())
 }
 

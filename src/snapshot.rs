@@ -190,6 +190,7 @@ pub fn credential(definition: &config::Profile, dialer: &Dialer) -> Result<Arc<d
             let client = TokenClient::new(&definition.name, oauth2, dialer).map_err(|e| e.to_string())?;
             Ok(Arc::new(client))
         }
+        _ => Err("not in this build".to_owned()),
     }
 }
 

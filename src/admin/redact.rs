@@ -1,13 +1,15 @@
 //! `/config`: the running configuration with every default filled in, and no secret.
 
+mod kind;
+
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 
 use crate::{
     config::{
-        AuthMethod, Config, ConnectPolicy, CredentialKind, Existing, GrantType, Listener, ListenerMode, LogFormat,
-        OAuth2, OnUnavailable, Placement, Profile, RequestFormat, Route, Unmatched, Upstream,
+        Config, ConnectPolicy, Existing, Listener, ListenerMode, LogFormat, OnUnavailable, Placement, Profile, Route,
+        Unmatched, Upstream,
     },
     egress::{Egress, Proxy},
     secret::SecretSource,
@@ -78,9 +80,7 @@ fn route(route: &Route) -> Value {
 }
 
 fn profile(profile: &Profile) -> Value {
-    let mut keys = match &profile.kind {
-        CredentialKind::OAuth2(keys) => oauth2(keys),
-    };
+    let mut keys = kind::of(&profile.kind);
     match &profile.placement {
         Placement::Header { name, prefix } => {
             keys.extend([("header".to_owned(), json!(name.as_str())), ("prefix".to_owned(), json!(prefix))])
@@ -118,38 +118,6 @@ fn profile(profile: &Profile) -> Value {
         ),
     ]);
     Value::Object(keys)
-}
-
-fn oauth2(keys: &OAuth2) -> Map<String, Value> {
-    let mut endpoint = keys.token_endpoint.clone();
-    if endpoint.query().is_some() {
-        endpoint.set_query(Some("redacted"));
-    }
-    // Free parameters and header fields can be credentials of their own: their names are enough.
-    let redacted = |names: Vec<&str>| names.into_iter().map(|n| (n.to_owned(), json!(REDACTED))).collect::<Map<_, _>>();
-    let value = json!({
-        "grant_type": match keys.grant_type { GrantType::ClientCredentials => "client_credentials" },
-        "token_endpoint": endpoint.as_str(),
-        "token_endpoint_auth_method": match keys.token_endpoint_auth_method {
-            AuthMethod::ClientSecretBasic => "client_secret_basic",
-            AuthMethod::ClientSecretPost => "client_secret_post",
-        },
-        "client_id": keys.client_id,
-        "client_secret": secret(&keys.client_secret),
-        "scope": keys.scope,
-        "audience": keys.audience,
-        "resource": keys.resource,
-        "params": redacted(keys.params.iter().map(|(name, _)| name.as_str()).collect()),
-        "headers": redacted(keys.headers.iter().map(|(name, _)| name.as_str()).collect()),
-        "request_format": match keys.request_format { RequestFormat::Form => "form", RequestFormat::Json => "json" },
-        "ca_file": keys.ca_file.as_ref().map(|bundle| bundle.path.display().to_string()),
-        "timeout": duration(keys.timeout),
-        "egress_proxy": egress(&keys.egress_proxy),
-    });
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
 }
 
 fn secret(source: &SecretSource) -> Value {

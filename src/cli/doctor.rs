@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{ConfigFile, Failed, runtime, say, say_error};
 use crate::{
-    config::{Config, CredentialKind, ListenAddress},
+    config::{Config, ListenAddress},
     dns::Resolver,
     egress::connect::Dialer,
     snapshot::credential,
@@ -67,9 +67,7 @@ async fn examine(config: &Config, only: Option<&str>) -> Result<(), Failed> {
                         profile.default_token_lifetime
                     ),
                 };
-                let CredentialKind::OAuth2(oauth2) = &profile.kind;
-                let through =
-                    crate::oauth::proxy(oauth2).map(|proxy| format!(" through egress proxy {}", proxy.name()));
+                let through = profile.kind.proxy().map(|proxy| format!(" through egress proxy {}", proxy.name()));
                 let through = through.unwrap_or_default();
                 say(&format!("{name}: ok: a token in {took} ms{through}, which {lifetime}"));
                 if let Some(warning) = token.warning {

@@ -7,10 +7,7 @@ use http::Method;
 
 use super::{ConfigFile, Failed, say, say_error};
 use crate::{
-    config::{
-        Config, ConnectPolicy, CredentialKind, Existing, ListenerMode, OnUnavailable, Placement, Route, Scheme,
-        Unmatched,
-    },
+    config::{Config, ConnectPolicy, Existing, ListenerMode, OnUnavailable, Placement, Route, Scheme, Unmatched},
     egress::Egress,
     proxy::{
         peer::Destination,
@@ -114,8 +111,7 @@ fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, R
                     names.into_iter().next().unwrap_or_default()
                 }
             };
-            let CredentialKind::OAuth2(oauth2) = &profile.kind;
-            if let Some(proxy) = crate::oauth::proxy(oauth2) {
+            if let Some(proxy) = profile.kind.proxy() {
                 lines.push(format!("token:    fetched through egress proxy {}", proxy.name()));
             }
             lines.push(match profile.existing {

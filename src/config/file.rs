@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::read::{At, Reader, SecretValue, Size, StringOrList, StringTable, Value, dotted, kind};
+use super::read::{
+    At, Claims, Reader, SecretValue, Size, StringOrList, StringTable, SubjectValue, Value, dotted, kind,
+};
 
 /// A table's struct, the list of its keys, and its reader.
 macro_rules! table {
@@ -17,6 +19,13 @@ macro_rules! table {
 
         impl $name {
             const KEYS: &'static [&'static str] = &[$(stringify!($key)),+];
+
+            /// The keys that are there and could be read, each with its place.
+            #[allow(dead_code, reason = "not every table has kinds")]
+            pub(super) fn written(&self) -> Vec<(&'static str, At<()>)> {
+                let all = [$((toml_name(stringify!($key)), self.$key.as_ref().map(At::place))),+];
+                all.into_iter().filter_map(|(key, place)| Some((key, place?))).collect()
+            }
 
             pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, path: &str) -> Self {
                 let known: Vec<&str> = Self::KEYS.iter().map(|key| toml_name(key)).collect();
@@ -77,11 +86,35 @@ table! {
     ProfileTable {
         pub r#type: String,
         pub grant_type: String,
+        pub issuer: String,
         pub token_endpoint: String,
         pub allow_plaintext_token_endpoint: bool,
         pub token_endpoint_auth_method: String,
+        pub token_endpoint_auth_signing_alg: String,
         pub client_id: String,
         pub client_secret: SecretValue,
+        pub private_key: SecretValue,
+        pub key_id: String,
+        pub client_certificate_file: String,
+        pub client_key_file: String,
+        pub client_assertion: SecretValue,
+        pub client_assertion_audience: String,
+        pub assertion_lifetime: Duration,
+        pub refresh_token: SecretValue,
+        pub refresh_token_state_file: String,
+        pub username: String,
+        pub password: SecretValue,
+        pub assertion: SecretValue,
+        pub claims: Claims,
+        pub service_account: SecretValue,
+        pub subject_token: SubjectValue,
+        pub subject_token_type: String,
+        pub actor_token: SecretValue,
+        pub actor_token_type: String,
+        pub requested_token_type: String,
+        pub max_subjects: usize,
+        pub dpop: bool,
+        pub dpop_key: SecretValue,
         pub scope: StringOrList,
         pub audience: String,
         pub resource: StringOrList,
@@ -91,6 +124,30 @@ table! {
         pub ca_file: String,
         pub timeout: Duration,
         pub egress_proxy: EgressValue,
+        pub token: SecretValue,
+        pub secret: SecretValue,
+        pub template: String,
+        pub parameter: String,
+        pub signing_alg: String,
+        pub token_lifetime: Duration,
+        pub path: String,
+        pub command: Vec<String>,
+        pub environment: StringTable,
+        pub installation_id: String,
+        pub repositories: Vec<String>,
+        pub permissions: StringTable,
+        pub api: String,
+        pub account: String,
+        pub metadata_endpoint: String,
+        pub region: String,
+        pub service: String,
+        pub credentials: String,
+        pub credentials_file: String,
+        pub credentials_profile: String,
+        pub access_key_id: String,
+        pub secret_access_key: SecretValue,
+        pub session_token: SecretValue,
+        pub payload: String,
         pub header: String,
         pub prefix: String,
         pub existing: String,
@@ -149,6 +206,9 @@ table! {
         pub path_prefix: String,
         pub methods: Vec<String>,
         pub profile: String,
+        pub scope: StringOrList,
+        pub audience: String,
+        pub resource: StringOrList,
         pub upstream: String,
         pub ca_file: String,
         pub server_name: String,

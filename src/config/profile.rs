@@ -1,12 +1,26 @@
-//! `[profiles.NAME]` in its checked form.
+//! `[profiles.NAME]` in its checked form: what every kind has. `oauth2`, `own` and `cloud` have what is of one kind.
 
-use std::{fmt, sync::Arc, time::Duration};
+mod cloud;
+mod oauth2;
+mod own;
 
-use http::{HeaderName, HeaderValue, StatusCode};
-use url::Url;
+use std::{path::Path, sync::Arc, time::Duration};
 
-use super::CaBundle;
-use crate::{egress::Egress, secret::SecretSource};
+use http::{HeaderName, StatusCode};
+
+pub use self::{
+    cloud::{AwsCredentials, AwsSigV4, AzureManagedIdentity, GitHubApp, GoogleMetadata, Payload},
+    oauth2::{
+        Assertion, AssertionAudience, Authentication, Dpop, Endpoint, Grant, Issuer, OAuth2, RequestFormat,
+        SigningKeySource, Subject,
+    },
+    own::{Exec, FileToken, SignedJwt, Static},
+};
+use crate::{
+    egress::{Egress, Proxy},
+    provider,
+    secret::SecretSource,
+};
 
 /// One `[profiles.NAME]`: a named way to get a credential, and how requests carry it.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,112 +88,103 @@ impl Placement {
     }
 }
 
-/// What a profile is: which protocol yields its credential.
+/// What a profile is: what yields its credential.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CredentialKind {
-    /// An OAuth2 grant (RFC 6749).
+    /// An OAuth2 grant (RFC 6749): profiles without `type`.
     OAuth2(Box<OAuth2>),
+    /// A secret as it is: `bearer`, `header`, `query`, `basic`.
+    Static(Static),
+    /// A JWT that lanyard signs: `jwt`.
+    Jwt(Box<SignedJwt>),
+    /// A token that something else keeps fresh in a file: `file`.
+    File(FileToken),
+    /// What a command prints: `exec`.
+    Exec(Box<Exec>),
+    /// An installation token of a GitHub App: `github_app`.
+    GitHubApp(Box<GitHubApp>),
+    /// What Google's metadata server gives: `google_metadata`.
+    GoogleMetadata(Box<GoogleMetadata>),
+    /// What Azure gives a machine or an app: `azure_managed_identity`.
+    AzureManagedIdentity(Box<AzureManagedIdentity>),
+    /// AWS Signature Version 4: `aws_sigv4`.
+    AwsSigV4(Box<AwsSigV4>),
 }
 
-/// The OAuth2 keys of a profile. Its `Debug` shows neither parameters nor what of a URL may hold a secret.
-#[derive(Clone, PartialEq)]
-pub struct OAuth2 {
-    /// `grant_type`.
-    pub grant_type: GrantType,
-    /// `token_endpoint`: https, or http where that is allowed.
-    pub token_endpoint: Url,
-    /// `token_endpoint_auth_method`.
-    pub token_endpoint_auth_method: AuthMethod,
-    /// `client_id`.
-    pub client_id: String,
-    /// `client_secret`.
-    pub client_secret: SecretSource,
-    /// `scope`, a list joined by spaces (RFC 6749 3.3).
-    pub scope: Option<String>,
-    /// `audience`.
-    pub audience: Option<String>,
-    /// `resource` (RFC 8707), each an absolute URI without fragment.
-    pub resource: Vec<String>,
-    /// `params`: further parameters of the token request, sorted by name.
-    pub params: Vec<(String, String)>,
-    /// `headers` of the token request; their values are marked sensitive.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// `request_format` (form).
-    pub request_format: RequestFormat,
-    /// `ca_file`: trusted for the token endpoint besides the system's roots.
-    pub ca_file: Option<CaBundle>,
-    /// `timeout` (10 s) of a whole token request.
-    pub timeout: Duration,
-    /// `egress_proxy`: what the token endpoint is reached through; that of the file where the profile has none.
-    pub egress_proxy: Arc<Egress>,
-}
-
-impl fmt::Debug for OAuth2 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // All fields by name: a new one has to be thought about.
-        let Self {
-            grant_type,
-            token_endpoint,
-            token_endpoint_auth_method,
-            client_id,
-            client_secret,
-            scope,
-            audience,
-            resource,
-            params,
-            headers,
-            request_format,
-            ca_file,
-            timeout,
-            egress_proxy,
-        } = self;
-        f.debug_struct("OAuth2")
-            .field("grant_type", grant_type)
-            .field("token_endpoint", &without_secrets(token_endpoint))
-            .field("token_endpoint_auth_method", token_endpoint_auth_method)
-            .field("client_id", client_id)
-            .field("client_secret", client_secret)
-            .field("scope", scope)
-            .field("audience", audience)
-            .field("resource", resource)
-            .field("params", &params.iter().map(|(name, _)| name).collect::<Vec<_>>())
-            .field("headers", &headers.iter().map(|(name, _)| name).collect::<Vec<_>>())
-            .field("request_format", request_format)
-            .field("ca_file", ca_file)
-            .field("timeout", timeout)
-            .field("egress_proxy", egress_proxy)
-            .finish()
+impl CredentialKind {
+    /// Every secret that it is made from.
+    pub fn secrets(&self) -> Vec<&SecretSource> {
+        match self {
+            Self::OAuth2(oauth2) => oauth2.secrets(),
+            Self::Static(Static::Basic { password, .. }) => vec![password],
+            Self::Static(Static::Secret { secret, .. }) => vec![secret],
+            Self::Jwt(jwt) => vec![&jwt.key.source],
+            Self::GitHubApp(app) => vec![&app.key.source],
+            Self::AwsSigV4(aws) => aws.credentials.secrets(),
+            Self::File(_) | Self::Exec(_) | Self::GoogleMetadata(_) | Self::AzureManagedIdentity(_) => Vec::new(),
+        }
     }
-}
 
-/// Scheme, host, port and path of a URL: no userinfo, no query.
-fn without_secrets(url: &Url) -> String {
-    format!("{}{}", url.origin().ascii_serialization(), url.path())
-}
+    /// Every file that a fetch reads, but for those of [`CredentialKind::secrets`] and of the egress proxy.
+    pub fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::OAuth2(oauth2) => oauth2.files(),
+            Self::File(file) => vec![&file.path],
+            Self::AwsSigV4(aws) => aws.credentials.files(),
+            Self::Static(_)
+            | Self::Jwt(_)
+            | Self::Exec(_)
+            | Self::GitHubApp(_)
+            | Self::GoogleMetadata(_)
+            | Self::AzureManagedIdentity(_) => Vec::new(),
+        }
+    }
 
-/// `grant_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GrantType {
-    /// RFC 6749 4.4.
-    ClientCredentials,
-}
+    /// What its provider is reached through, where it has one that is asked by HTTP.
+    pub fn egress(&self) -> Option<&Arc<Egress>> {
+        match self {
+            Self::OAuth2(oauth2) => Some(&oauth2.egress_proxy),
+            Self::GitHubApp(app) => Some(&app.egress_proxy),
+            Self::Static(_)
+            | Self::Jwt(_)
+            | Self::File(_)
+            | Self::Exec(_)
+            | Self::GoogleMetadata(_)
+            | Self::AzureManagedIdentity(_)
+            | Self::AwsSigV4(_) => None,
+        }
+    }
 
-/// `token_endpoint_auth_method` (names registered by RFC 7591).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthMethod {
-    /// HTTP Basic, both parts form-encoded first (RFC 6749 2.3.1).
-    ClientSecretBasic,
-    /// `client_id` and `client_secret` in the body.
-    ClientSecretPost,
-}
+    /// The egress proxy on the way to its provider, if there is one.
+    pub fn proxy(&self) -> Option<&Arc<Proxy>> {
+        let url = match self {
+            Self::OAuth2(oauth2) => oauth2.endpoint.first(),
+            Self::GitHubApp(app) => Some(&app.api),
+            Self::Static(_)
+            | Self::Jwt(_)
+            | Self::File(_)
+            | Self::Exec(_)
+            | Self::GoogleMetadata(_)
+            | Self::AzureManagedIdentity(_)
+            | Self::AwsSigV4(_) => None,
+        };
+        provider::proxy(self.egress()?, url?)
+    }
 
-/// `request_format`: how the token request's body is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestFormat {
-    /// `application/x-www-form-urlencoded` (RFC 6749).
-    Form,
-    /// `application/json` (Aidbox and others).
-    Json,
+    /// The CAs that its provider's certificate may come from, besides the system's.
+    pub fn ca_file(&self) -> Option<&super::CaBundle> {
+        match self {
+            Self::OAuth2(oauth2) => oauth2.ca_file.as_ref(),
+            Self::GitHubApp(app) => app.ca_file.as_ref(),
+            Self::Static(_)
+            | Self::Jwt(_)
+            | Self::File(_)
+            | Self::Exec(_)
+            | Self::GoogleMetadata(_)
+            | Self::AzureManagedIdentity(_)
+            | Self::AwsSigV4(_) => None,
+        }
+    }
 }
 
 /// `existing`: what to do where the client sent the header itself.

@@ -107,6 +107,7 @@ impl<'a> Reader<'a> {
                 let at = self.at((), dotted(path, name), &key.span());
                 let hint = match nearest(name, known) {
                     Some(near) => format!("did you mean `{near}`?"),
+                    None if known.len() > MANY_KEYS => "docs/configuration.md has the keys of this table".to_owned(),
                     None => format!("the keys here are: {}", known.join(", ")),
                 };
                 self.error(&at, "unknown key", hint);
@@ -175,6 +176,18 @@ pub(super) enum SecretValue {
     Env(String),
     Literal(Secret),
 }
+
+/// Whose token is exchanged, as written.
+#[derive(Clone)]
+pub(super) enum SubjectValue {
+    /// Always the same one's.
+    Source(SecretValue),
+    /// The field of a request that holds it.
+    Header(String),
+}
+/// Claims of a JWT, as written.
+#[derive(Clone)]
+pub(super) struct Claims(pub(super) serde_json::Map<String, serde_json::Value>);
 
 impl Value for String {
     const EXPECTED: &'static str = "a string: \"...\"";
@@ -317,6 +330,56 @@ impl Value for SecretValue {
     }
 }
 
+impl Value for SubjectValue {
+    const EXPECTED: &'static str =
+        "{ header = \"Authorization\" } (that of each request), { file = \"/run/secrets/...\" } or { env = \"NAME\" }";
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let header = value.as_table().and_then(|table| {
+            let mut entries = table.iter();
+            let (Some((key, item)), None) = (entries.next(), entries.next()) else { return None };
+            (key.get_ref() == "header").then(|| item.get_ref().as_str().map(str::to_owned))
+        });
+        match header {
+            Some(Some(name)) => Ok(Self::Header(name)),
+            Some(None) => Err("`header` that is no string".to_owned()),
+            None => SecretValue::read(value).map(Self::Source),
+        }
+    }
+}
+
+impl Value for Claims {
+    const EXPECTED: &'static str = "a table of claims: { iss = \"...\", sub = \"...\", aud = \"...\" }";
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        match json(value)? {
+            serde_json::Value::Object(claims) => Ok(Self(claims)),
+            _ => Err(kind(value)),
+        }
+    }
+}
+
+/// A value of TOML as one of JSON.
+fn json(value: &DeValue<'_>) -> Result<serde_json::Value, String> {
+    Ok(match value {
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Boolean(truth) => (*truth).into(),
+        DeValue::Integer(number) => {
+            let digits = number.as_str();
+            let number = i64::from_str_radix(digits, number.radix());
+            number.map_err(|_| format!("the number {digits}, which is too large"))?.into()
+        }
+        DeValue::Array(list) => {
+            let list: Result<Vec<_>, _> = list.iter().map(|item| json(item.get_ref())).collect();
+            list?.into()
+        }
+        DeValue::Table(table) => {
+            let members: Result<serde_json::Map<_, _>, String> =
+                table.iter().map(|(key, item)| Ok((key.get_ref().to_string(), json(item.get_ref())?))).collect();
+            members?.into()
+        }
+        DeValue::Float(_) | DeValue::Datetime(_) => return Err(format!("{} among the claims", kind(value))),
+    })
+}
+
 /// `30s` as 30 and `s`; `None` where it is not a plain number and letters.
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -370,5 +433,7 @@ pub(super) fn dotted(path: &str, name: &str) -> String {
     if path.is_empty() { name } else { format!("{path}.{name}") }
 }
 
+/// More keys than this are not told one by one.
+const MANY_KEYS: usize = 20;
 /// A year: longer is a slip of the pen.
 const MAX_MILLIS: u64 = 366 * 24 * 60 * 60 * 1000;

@@ -12,8 +12,9 @@ use http::{
 };
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
+use super::secrets::Proof;
 use crate::{
-    config::{AuthMethod, OAuth2, RequestFormat},
+    config::{Authentication, OAuth2, RequestFormat},
     secret::Secret,
 };
 
@@ -21,7 +22,7 @@ use crate::{
 pub struct TokenRequest {
     /// Its header fields; those that hold a credential are marked sensitive.
     pub headers: HeaderMap,
-    /// Its body, with the secret in it for `client_secret_post`.
+    /// Its body, which may hold secrets.
     pub body: Secret,
 }
 
@@ -32,10 +33,10 @@ impl fmt::Debug for TokenRequest {
     }
 }
 
-/// Writes the token request of `config` with `parameters` and the client's `secret`.
+/// Writes the token request of `config` with `parameters` and what the client proves itself by.
 ///
 /// The profile's own `headers` come first; what says how to read the body and who asks is never theirs to change.
-pub fn token_request(config: &OAuth2, parameters: &[(&str, &str)], secret: &Secret) -> TokenRequest {
+pub fn token_request(config: &OAuth2, parameters: &[(&str, &str)], proof: &Proof) -> TokenRequest {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     for (name, _) in &config.headers {
@@ -48,18 +49,27 @@ pub fn token_request(config: &OAuth2, parameters: &[(&str, &str)], secret: &Secr
     }
 
     let mut parameters = parameters.to_vec();
-    match config.token_endpoint_auth_method {
-        AuthMethod::ClientSecretBasic => {
-            let credentials = basic(&config.client_id, secret);
+    let client_id = config.client_id.as_deref().map(|id| ("client_id", id));
+    match (proof, &config.authentication) {
+        (Proof::Secret(secret), Authentication::ClientSecretBasic(_)) => {
+            let credentials = basic(config.client_id.as_deref().unwrap_or_default(), secret);
             // Base64 is always a legal field value.
             if let Ok(mut value) = HeaderValue::from_str(&format!("Basic {}", credentials.expose())) {
                 value.set_sensitive(true);
                 headers.insert(AUTHORIZATION, value);
             }
         }
-        AuthMethod::ClientSecretPost => {
-            parameters.extend([("client_id", config.client_id.as_str()), ("client_secret", secret.expose())]);
+        (Proof::Secret(secret), _) => {
+            parameters.extend(client_id);
+            parameters.push(("client_secret", secret.expose()));
         }
+        (Proof::Assertion(assertion), _) => {
+            parameters.extend(client_id);
+            parameters.push(("client_assertion_type", JWT_BEARER));
+            parameters.push(("client_assertion", assertion.expose()));
+        }
+        // A public client, or one that its certificate proves (RFC 8705 2), says who it is.
+        (Proof::None, _) => parameters.extend(client_id),
     }
 
     let (content_type, body) = match config.request_format {
@@ -110,6 +120,9 @@ impl Serialize for Object<'_> {
         map.end()
     }
 }
+
+/// RFC 7523 2.2.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 #[cfg(test)]
 mod tests;

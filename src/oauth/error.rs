@@ -7,10 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use serde_json::Value;
+use url::Url;
 
 use super::scrub::Scrubber;
 use crate::{
-    config::{AuthMethod, OAuth2, RequestFormat},
+    config::{Authentication, Grant, OAuth2, RequestFormat},
     credential::{FetchError, FetchErrorKind},
 };
 
@@ -32,6 +33,8 @@ pub struct Asked<'a> {
     pub profile: &'a str,
     /// The token endpoint as it may be shown: without userinfo, query and fragment.
     pub endpoint: &'a str,
+    /// The token endpoint, whole.
+    pub url: &'a Url,
     /// The profile's settings.
     pub config: &'a OAuth2,
     /// Knows the secrets that were sent.
@@ -150,19 +153,11 @@ fn hint(kind: FetchErrorKind, status: StatusCode, asked: &Asked<'_>) -> String {
     let Asked { profile, config, .. } = asked;
     let scope = config.scope.as_deref();
     match kind {
-        FetchErrorKind::InvalidClient => {
-            let other = match config.token_endpoint_auth_method {
-                AuthMethod::ClientSecretBasic => "client_secret_post",
-                AuthMethod::ClientSecretPost => "client_secret_basic",
-            };
-            format!(
-                "check client_id and client_secret of profile {profile}; \
-                 some servers want token_endpoint_auth_method = \"{other}\""
-            )
-        }
+        FetchErrorKind::InvalidClient => invalid_client(config, profile),
         FetchErrorKind::UnauthorizedClient => format!(
-            "the server knows client `{}` but does not allow it this: enable client credentials for it there",
-            config.client_id
+            "the server knows {} but does not allow it this: enable {} for it there",
+            client(config),
+            grant(config)
         ),
         FetchErrorKind::InvalidScope => match scope {
             Some(scope) => format!(
@@ -171,10 +166,7 @@ fn hint(kind: FetchErrorKind, status: StatusCode, asked: &Asked<'_>) -> String {
             ),
             None => format!("the server wants to be told a scope: set `scope` of profile {profile}"),
         },
-        FetchErrorKind::InvalidGrant => format!(
-            "the server refuses the grant itself: check that client `{}` is active there and may use client credentials",
-            config.client_id
-        ),
+        FetchErrorKind::InvalidGrant => invalid_grant(config, profile),
         FetchErrorKind::InvalidRequest => {
             let lacks: Vec<&str> = [
                 ("scope", scope.is_none()),
@@ -193,8 +185,9 @@ fn hint(kind: FetchErrorKind, status: StatusCode, asked: &Asked<'_>) -> String {
             format!("the server does not know this `resource` or `audience`: check those of profile {profile}")
         }
         FetchErrorKind::UnsupportedGrantType => format!(
-            "enable client credentials for client `{}` at the server, and check that token_endpoint is the right one",
-            config.client_id
+            "enable {} for {} at the server, and check that token_endpoint is the right one",
+            grant(config),
+            client(config)
         ),
         FetchErrorKind::RateLimited => {
             "the server limits how often it is asked: lanyard waits as told; look for other users of this client"
@@ -203,6 +196,76 @@ fn hint(kind: FetchErrorKind, status: StatusCode, asked: &Asked<'_>) -> String {
         FetchErrorKind::ServerError => "the server has a fault of its own: lanyard tries again".to_owned(),
         FetchErrorKind::Timeout => "the server gave up waiting for the request: lanyard tries again".to_owned(),
         _ => hint_by_status(status, asked),
+    }
+}
+
+/// Who asks, in a sentence.
+fn client(config: &OAuth2) -> String {
+    config.client_id.as_ref().map_or_else(|| "this client".to_owned(), |id| format!("client `{id}`"))
+}
+
+/// What it asks by, in a sentence.
+const fn grant(config: &OAuth2) -> &'static str {
+    match &config.grant {
+        Grant::ClientCredentials => "client credentials",
+        Grant::RefreshToken { .. } => "refresh tokens",
+        Grant::Password { .. } => "the password grant",
+        Grant::JwtBearer(_) => "the jwt-bearer grant",
+        Grant::TokenExchange { .. } => "token exchange",
+    }
+}
+
+fn invalid_client(config: &OAuth2, profile: &str) -> String {
+    let other = |method: &str| {
+        format!(
+            "check client_id and client_secret of profile {profile}; \
+             some servers want token_endpoint_auth_method = \"{method}\""
+        )
+    };
+    match &config.authentication {
+        Authentication::ClientSecretBasic(_) => other("client_secret_post"),
+        Authentication::ClientSecretPost(_) => other("client_secret_basic"),
+        Authentication::SignedJwt { key, .. } if key.algorithm.is_some_and(|one| one.is_symmetric()) => format!(
+            "check client_id and client_secret of profile {profile}, and that the server takes client_secret_jwt; \
+             some want client_assertion_audience = \"issuer\", others \"token_endpoint\""
+        ),
+        Authentication::SignedJwt { .. } => format!(
+            "check that the server has the public key of profile {profile} (key_id, too) for its client_id, and this \
+             machine's clock; some want client_assertion_audience = \"issuer\", others \"token_endpoint\""
+        ),
+        Authentication::Assertion(_) => format!(
+            "check that the server trusts who made client_assertion of profile {profile}, for its `sub` and `aud`, and \
+             that it is fresh"
+        ),
+        Authentication::Tls { .. } => format!(
+            "check that the server has the certificate of profile {profile} (or its subject) for its client_id, and \
+             that token_endpoint is the address which asks for certificates"
+        ),
+        Authentication::None => {
+            format!("the server wants this client to prove itself: set token_endpoint_auth_method of profile {profile}")
+        }
+    }
+}
+
+fn invalid_grant(config: &OAuth2, profile: &str) -> String {
+    match &config.grant {
+        Grant::ClientCredentials => format!(
+            "the server refuses the grant itself: check that {} is active there and may use client credentials",
+            client(config)
+        ),
+        Grant::RefreshToken { .. } => format!(
+            "the refresh token is used up, revoked or expired: log in again and write the new one where refresh_token of \
+             profile {profile} says"
+        ),
+        Grant::Password { .. } => format!("check username and password of profile {profile}: log in with them once"),
+        Grant::JwtBearer(_) => format!(
+            "the server refuses the assertion: check iss, sub and aud (claims of profile {profile}), the key that it has \
+             for them, and this machine's clock"
+        ),
+        Grant::TokenExchange { .. } => format!(
+            "the server refuses the subject token: is it fresh, from an issuer that the server trusts, and of the \
+             subject_token_type of profile {profile}?"
+        ),
     }
 }
 
@@ -223,8 +286,8 @@ fn hint_by_status(status: StatusCode, asked: &Asked<'_>) -> String {
             format!("the server wants another format: try request_format = \"{other}\" in profile {profile}")
         }
         _ => format!(
-            "the server refuses this request: see what it says, and its own log, about client `{}`",
-            asked.config.client_id
+            "the server refuses this request: see what it says, and its own log, about {}",
+            client(asked.config)
         ),
     }
 }

@@ -11,9 +11,22 @@ use serde_json::{Map, Value};
 
 use super::error::{Answer, Asked, Said, refusal, refusal_saying};
 use crate::{
-    credential::{FetchError, FetchErrorKind, Fetched, Material},
+    credential::{FetchError, FetchErrorKind},
     secret::Secret,
 };
+
+/// What a server grants.
+#[derive(Debug)]
+pub struct Granted {
+    /// The access token: visible ASCII without spaces, so it can stand in a header field.
+    pub token: Secret,
+    /// How long it lives from now; `None` where nobody tells. Zero: it is already over.
+    pub lifetime: Option<Duration>,
+    /// The refresh token to use from now on.
+    pub refresh_token: Option<Secret>,
+    /// What an operator should know besides.
+    pub warnings: Vec<String>,
+}
 
 /// Understands a whole answer.
 ///
@@ -22,7 +35,7 @@ use crate::{
 ///
 /// # Errors
 /// The server refuses, sends us elsewhere, or its success is none.
-pub fn read(answer: Answer<'_>, asked: &Asked<'_>) -> Result<Fetched, FetchError> {
+pub fn read(answer: Answer<'_>, asked: &Asked<'_>) -> Result<Granted, FetchError> {
     if answer.status.is_redirection() {
         return Err(redirected(answer, asked));
     }
@@ -47,8 +60,11 @@ pub fn read(answer: Answer<'_>, asked: &Asked<'_>) -> Result<Fetched, FetchError
         }
     };
     warnings.extend(narrower(asked.config.scope.as_deref(), object.get("scope")));
-    let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
-    Ok(Fetched { material: Material::Token(Secret::new(token.as_str())), lifetime, warning })
+    let refresh_token = match object.get("refresh_token") {
+        Some(Value::String(text)) if !text.is_empty() => Some(Secret::new(text.as_str())),
+        _ => None,
+    };
+    Ok(Granted { token: Secret::new(token.as_str()), lifetime, refresh_token, warnings })
 }
 
 /// The body as a JSON object.
@@ -110,22 +126,32 @@ fn check_token(token: &str) -> Result<(), String> {
 /// A token may only be used as its type says (RFC 6749 7.1), and Bearer is the one that a header carries as it is.
 fn check_type(object: &Map<String, Value>, asked: &Asked<'_>) -> Result<(), FetchError> {
     let token_type = match object.get("token_type") {
-        None | Some(Value::Null) => return Ok(()),
+        None | Some(Value::Null) if asked.config.dpop.is_none() => return Ok(()),
+        None | Some(Value::Null) => "",
         Some(Value::String(token_type)) => token_type.trim(),
         Some(other) => return Err(wrong(asked, &format!("token_type is {}, not text", name(other)), REPORT)),
     };
+    if asked.config.dpop.is_some() {
+        // A token that is bound to nothing would go out as if it were (RFC 9449 5).
+        if token_type.eq_ignore_ascii_case("dpop") {
+            return Ok(());
+        }
+        let shown = asked.scrubber.clean(token_type, MAX_TYPE);
+        let hint = "the server does not bind its tokens to a key: allow DPoP for this client there, or remove `dpop`";
+        return Err(wrong(asked, &format!("a token of type `{shown}`, not DPoP"), hint));
+    }
     // Apigee says BearerToken.
     if token_type.is_empty() || ["bearer", "bearertoken"].iter().any(|good| token_type.eq_ignore_ascii_case(good)) {
         return Ok(());
     }
     let hint = match token_type.to_ascii_lowercase().as_str() {
-        "dpop" => {
-            "the server binds its tokens to a key (DPoP), which lanyard does not do: allow Bearer tokens for this client"
-        }
+        "dpop" => "the server binds its tokens to a key (RFC 9449): set dpop = true in this profile",
         "mac" => {
             "the server wants signed requests (MAC), which lanyard does not do: allow Bearer tokens for this client"
         }
-        "n_a" => "what the server issues is no access token (N_A, RFC 8693): ask for an access token",
+        "n_a" => {
+            "what the server issues is no access token (N_A, RFC 8693): set requested_token_type = \"access_token\""
+        }
         _ => "lanyard can only use Bearer tokens: let the server issue those to this client",
     };
     let shown = asked.scrubber.clean(token_type, MAX_TYPE);
@@ -144,8 +170,8 @@ fn told(expires_in: Option<&Value>) -> Result<Option<Duration>, ()> {
     seconds.filter(|seconds: &f64| seconds.is_finite()).map(clamped).map(Some).ok_or(())
 }
 
-/// The lifetime that a JWT tells of itself. Nothing is verified: it is the resource server that has to trust it.
-fn jwt_lifetime(token: &str, now: SystemTime) -> Option<Duration> {
+/// The lifetime that a JWT tells of itself by `exp`, from `now`. Nothing is verified: it is the resource server that has to trust it.
+pub fn jwt_lifetime(token: &str, now: SystemTime) -> Option<Duration> {
     let mut parts = token.split('.');
     let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return None;
@@ -178,7 +204,7 @@ fn redirected(answer: Answer<'_>, asked: &Asked<'_>) -> FetchError {
         .headers
         .get(LOCATION)
         .and_then(|value| value.to_str().ok())
-        .and_then(|location| asked.config.token_endpoint.join(location).ok())
+        .and_then(|location| asked.url.join(location).ok())
         .and_then(|url| url.host_str().map(|host| asked.scrubber.clean(host, MAX_HOST)));
     let to = to.map_or_else(String::new, |host| format!(", a redirect to {host}"));
     FetchError {

@@ -6,14 +6,19 @@ use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
-use super::authenticate::{basic, encode};
+use url::Url;
+
+use super::{
+    authenticate::{basic, encode},
+    secrets::Secrets,
+};
 use crate::{config::OAuth2, secret::Secret};
 
 /// Knows every form in which a server could send the secrets of one request back.
 pub struct Scrubber {
     /// Longest first, so that no form leaves the rest of a longer one behind.
     forms: Vec<Secret>,
-    /// Nothing is shown: the client secret is too short to be told from ordinary text.
+    /// Nothing is shown: a secret is too short to be told from ordinary text.
     withhold: bool,
 }
 
@@ -24,14 +29,18 @@ impl fmt::Debug for Scrubber {
 }
 
 impl Scrubber {
-    /// Knows what a token request of `config` with `secret` holds: the client secret, and what else may be one: the values of
+    /// Knows what a token request of `config` with `secrets` holds: those, and what else may be one: the values of
     /// `headers` and `params` and of the endpoint's query. (An egress proxy's password never comes so far.)
-    pub fn new(config: &OAuth2, secret: &Secret) -> Self {
-        let text = secret.expose();
+    pub fn new(config: &OAuth2, endpoint: &Url, secrets: &Secrets) -> Self {
         let mut forms = Vec::new();
-        add(&mut forms, text, MIN_SECRET);
-        forms.push(basic(&config.client_id, secret));
-        forms.push(Secret::new(BASE64.encode(format!("{}:{text}", config.client_id))));
+        for secret in secrets.all() {
+            add(&mut forms, secret.expose(), MIN_SECRET);
+        }
+        if let Some(secret) = secrets.client_secret() {
+            let id = config.client_id.as_deref().unwrap_or_default();
+            forms.push(basic(id, secret));
+            forms.push(Secret::new(BASE64.encode(format!("{id}:{}", secret.expose()))));
+        }
         for (_, value) in &config.headers {
             let value = String::from_utf8_lossy(value.as_bytes());
             add(&mut forms, &value, MIN_VALUE);
@@ -43,11 +52,11 @@ impl Scrubber {
         for (_, value) in &config.params {
             add(&mut forms, value, MIN_VALUE);
         }
-        for (_, value) in config.token_endpoint.query_pairs() {
+        for (_, value) in endpoint.query_pairs() {
             add(&mut forms, &value, MIN_VALUE);
         }
         forms.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
-        Self { forms, withhold: text.len() < MIN_SECRET }
+        Self { forms, withhold: secrets.all().any(|secret| secret.expose().len() < MIN_SECRET) }
     }
 
     /// `text` as it may be shown, at most `limit` characters of it.
@@ -121,12 +130,12 @@ fn is_control(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// The shortest client secret that is searched for in a server's text; with a shorter one the text is withheld.
+/// The shortest secret that is searched for in a server's text; with a shorter one the text is withheld.
 const MIN_SECRET: usize = 4;
 /// The shortest value of `headers` and `params` that is searched for: shorter ones are words like `true`.
 const MIN_VALUE: usize = 8;
 const REDACTED: &str = "[redacted]";
-const WITHHELD: &str = "[withheld: the client secret is too short to be searched for]";
+const WITHHELD: &str = "[withheld: a secret of this profile is too short to be searched for]";
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The client against real sockets: what it sends, byte by byte, and what it makes of servers that misbehave.
 
-mod server;
+pub(crate) mod server;
 
 use std::time::Duration;
 
@@ -10,9 +10,8 @@ use url::Url;
 use self::server::{Reply, Server, Step};
 use super::*;
 use crate::{
-    config::{AuthMethod, CaBundle, GrantType, RequestFormat},
+    config::{CaBundle, Endpoint, RequestFormat},
     egress::{Egress, no_proxy::NoProxy},
-    secret::{Secret, SecretSource},
     tls::TlsError,
 };
 
@@ -21,28 +20,47 @@ const TOKEN: &str = r#"{"access_token":"canary-token","token_type":"Bearer","exp
 /// The settings of a profile that says only what it must.
 pub(crate) fn oauth2(endpoint: &str) -> OAuth2 {
     OAuth2 {
-        grant_type: GrantType::ClientCredentials,
-        token_endpoint: Url::parse(endpoint).unwrap(),
-        token_endpoint_auth_method: AuthMethod::ClientSecretBasic,
-        client_id: "client".to_owned(),
-        client_secret: SecretSource::Literal(Secret::new("canary-secret")),
+        grant: Grant::ClientCredentials,
+        endpoint: Endpoint {
+            token_endpoint: Some(Url::parse(endpoint).unwrap()),
+            issuer: None,
+            allow_plaintext: false,
+        },
+        client_id: Some("client".to_owned()),
+        authentication: Authentication::ClientSecretBasic(literal("canary-secret")),
         scope: None,
         audience: None,
         resource: Vec::new(),
         params: Vec::new(),
         headers: Vec::new(),
         request_format: RequestFormat::Form,
+        dpop: None,
         ca_file: None,
         timeout: Duration::from_secs(5),
         egress_proxy: Arc::default(),
     }
 }
 
+/// A secret that stands in the configuration.
+pub(crate) fn literal(text: &str) -> SecretSource {
+    SecretSource::Literal(Secret::new(text))
+}
+
+/// A client secret and nothing else.
+pub(crate) fn client_secret(text: &str) -> secrets::Secrets {
+    secrets::Secrets { proof: secrets::Proof::Secret(Secret::new(text)), grant: Vec::new() }
+}
+
+/// The endpoint that [`oauth2`] was given.
+pub(crate) fn endpoint(config: &OAuth2) -> &Url {
+    config.endpoint.token_endpoint.as_ref().unwrap()
+}
+
 fn client(config: &OAuth2) -> TokenClient {
     TokenClient::new("billing", config, &dialer()).unwrap()
 }
 
-fn dialer() -> Dialer {
+pub(crate) fn dialer() -> Dialer {
     Dialer { resolver: crate::dns::Resolver::system().unwrap(), own: [].into() }
 }
 
@@ -61,7 +79,7 @@ async fn a_token_is_fetched_by_exactly_this_request() {
     let server = Server::start(vec![Step::Answer(Reply::json(TOKEN))]).await;
     let mut config = oauth2(&server.url("/token?tenant=acme"));
     config.scope = Some("api:read api:write".to_owned());
-    config.client_secret = SecretSource::Literal(Secret::new("p%c:d e+f&ü"));
+    config.authentication = Authentication::ClientSecretBasic(literal("p%c:d e+f&ü"));
     config.headers = vec![(HeaderName::from_static("x-api-key"), HeaderValue::from_static("canary-key"))];
     let fetched = client(&config).fetch().await.unwrap();
     assert_eq!(fetched.material.token().unwrap().expose(), "canary-token");
@@ -96,7 +114,7 @@ async fn json_with_the_credentials_in_the_body_arrives_as_it_should() {
     let server = Server::start(vec![Step::Answer(Reply::json(TOKEN))]).await;
     let mut config = oauth2(&server.url("/token"));
     config.request_format = RequestFormat::Json;
-    config.token_endpoint_auth_method = AuthMethod::ClientSecretPost;
+    config.authentication = Authentication::ClientSecretPost(literal("canary-secret"));
     client(&config).fetch().await.unwrap();
     let sent = server.requests().remove(0);
     assert!(!sent.contains("authorization:"));
@@ -110,8 +128,7 @@ async fn a_rotated_secret_is_used_at_the_next_fetch() {
     let server = Server::start(vec![Step::Answer(Reply::json(TOKEN)), Step::Answer(Reply::json(TOKEN))]).await;
     let path = std::env::temp_dir().join(format!("lanyard-oauth-{}", std::process::id()));
     let mut config = oauth2(&server.url("/token"));
-    config.token_endpoint_auth_method = AuthMethod::ClientSecretPost;
-    config.client_secret = SecretSource::File(path.clone());
+    config.authentication = Authentication::ClientSecretPost(SecretSource::File(path.clone()));
     let client = client(&config);
     assert_eq!(client.files(), std::slice::from_ref(&path));
     for secret in ["first", "second"] {
@@ -247,7 +264,7 @@ async fn names_are_resolved_by_the_resolver_that_is_given() {
     let fetch = async |host: &str| {
         let config = oauth2(&format!("http://{host}:{}/token", server.address.port()));
         let provider = Provider::with_resolver("billing", settings(&config), &dialer(), resolver.clone()).unwrap();
-        TokenClient::with(&config, provider).fetch().await
+        TokenClient::with(&config, provider, &dialer()).fetch().await
     };
     assert!(fetch("auth.test").await.is_ok());
     let error = fetch("other.test").await.unwrap_err();

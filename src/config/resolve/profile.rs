@@ -1,20 +1,24 @@
-//! `[profiles.NAME]`.
+//! `[profiles.NAME]`: what every kind has. `kinds` knows the keys of each, `oauth2`, `own` and `cloud` read them.
+
+mod cloud;
+mod kinds;
+mod oauth2;
+mod own;
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
-use url::Url;
+use http::{HeaderName, StatusCode, header};
 
+use self::kinds::Kind;
 use super::{Check, shown};
 use crate::{
     config::{
-        AuthMethod, CredentialKind, Existing, GrantType, OAuth2, OnUnavailable, Placement, Profile, RequestFormat,
-        Scheme,
+        CredentialKind, Existing, OnUnavailable, Placement, Profile,
         file::ProfileTable,
         read::{At, SecretValue, dotted, nearest},
     },
     metrics::NO_PROFILE,
-    route::pattern::Host,
+    route::query,
     secret::SecretSource,
 };
 
@@ -41,24 +45,18 @@ impl Check<'_, '_> {
             .collect()
     }
 
-    fn profile(&mut self, name: &str, place: &At<()>, table: ProfileTable) -> Option<Profile> {
-        let prefix = table.prefix.as_ref().map_or_else(|| "Bearer".to_owned(), |at| at.value.clone());
-        if let Some(at) = &table.prefix
-            && !at.value.bytes().all(|b| (0x21..0x7f).contains(&b))
-        {
-            self.reader.error(
-                at,
-                "a prefix with a space or a character that is not ASCII",
-                "write one word, or \"\" for the bare token",
-            );
+    fn profile(&mut self, name: &str, place: &At<()>, mut table: ProfileTable) -> Option<Profile> {
+        let kind = self.kind_of(&table);
+        if let Some(kind) = kind {
+            self.keys_of(kind, &table);
         }
-        let header = table.header.as_ref().map_or(Some(header::AUTHORIZATION), |at| self.credential_header(at));
+        let placement = self.placement(kind, place, &mut table);
         let existing = [("replace", Existing::Replace), ("keep", Existing::Keep), ("reject", Existing::Reject)];
         let on_unavailable = [("fail", OnUnavailable::Fail), ("pass", OnUnavailable::Pass)];
         // Every key is looked at before the first `?`: all problems are told at once.
         let profile = Profile {
             name: Arc::from(name),
-            placement: Placement::Header { name: header.clone().unwrap_or(header::AUTHORIZATION), prefix },
+            placement: placement.clone().unwrap_or(Placement::Signature { fields: Vec::new() }),
             existing: self.choice(table.existing.clone(), &existing).unwrap_or(Existing::Replace),
             prefetch: table.prefetch.as_ref().is_none_or(|at| at.value),
             required: table.required.as_ref().is_none_or(|at| at.value),
@@ -76,146 +74,69 @@ impl Check<'_, '_> {
             }),
             reject_interval: self.positive(table.reject_interval.as_ref(), Duration::from_secs(10)),
             on_unavailable: self.choice(table.on_unavailable.clone(), &on_unavailable).unwrap_or(OnUnavailable::Fail),
-            kind: self.kind(place, table)?,
+            kind: self.kind(kind?, place, table)?,
         };
-        header.map(|_| profile)
+        placement.map(|_| profile)
     }
 
-    /// A profile says what it is by `grant_type` or by `type`, and this version has grants alone. Under a `type` the
-    /// keys of a grant are not asked for.
-    fn kind(&mut self, place: &At<()>, table: ProfileTable) -> Option<CredentialKind> {
-        let Some(kind) = table.r#type.as_ref() else {
-            return self.oauth2(place, table).map(|oauth2| CredentialKind::OAuth2(Box::new(oauth2)));
-        };
-        if table.grant_type.is_some() {
-            let hint = "a profile is of one kind: remove `type`, grant_type says that it is OAuth2";
-            self.reader.error(kind, "`type` and `grant_type` in one profile", hint);
-        } else if KINDS.contains(&kind.value.as_str()) {
-            let hint = "available: OAuth2 profiles, by grant_type = \"client_credentials\"";
-            self.reader.error(kind, format!("type {:?} is not available in this version", kind.value), hint);
-        } else {
-            let hint = match nearest(&kind.value, &KINDS) {
-                Some(near) => format!("\"{near}\" is not available in this version either: use grant_type"),
-                None => "write grant_type = \"client_credentials\" for an OAuth2 profile".to_owned(),
-            };
-            self.reader.error(kind, format!("{} is no kind of profile", shown(&kind.value)), hint);
-        }
-        None
-    }
-
-    fn oauth2(&mut self, place: &At<()>, table: ProfileTable) -> Option<OAuth2> {
-        let grant_type = self.grant_type(table.grant_type);
-        let auth_method = self.auth_method(table.token_endpoint_auth_method);
-        let allow_plaintext = table.allow_plaintext_token_endpoint.is_some_and(|at| at.value);
-        let token_endpoint =
-            self.required(place, table.token_endpoint, "token_endpoint = \"https://auth.example.com/oauth/token\"");
-        let token_endpoint = token_endpoint.and_then(|at| self.token_endpoint(&at, allow_plaintext));
-        let client_id = self.required(place, table.client_id, "client_id = \"...\"").and_then(|at| self.not_empty(&at));
-        let client_secret =
-            self.required(place, table.client_secret, "client_secret = { file = \"/run/secrets/...\" }");
-        let client_secret = client_secret.and_then(|at| self.secret(at));
-        let scope = table.scope.and_then(|at| {
-            let words: Vec<&str> =
-                at.value.0.iter().flat_map(|text| text.split(' ')).filter(|w| !w.is_empty()).collect();
-            // RFC 6749 3.3: visible ASCII without '"' and '\'.
-            let legal = |word: &&str| word.bytes().all(|b| (0x21..0x7f).contains(&b) && b != b'"' && b != b'\\');
-            if words.is_empty() {
-                self.reader.error(&at, "no scope at all", "name the scopes, or leave the key out");
-            } else if let Some(word) = words.iter().find(|word| !legal(word)) {
-                self.reader.error(
-                    &at,
-                    format!("{word:?} is no scope"),
-                    "scopes are visible ASCII without '\"' and '\\' (RFC 6749 3.3)",
-                );
+    /// What yields the credential.
+    fn kind(&mut self, kind: Kind, place: &At<()>, table: ProfileTable) -> Option<CredentialKind> {
+        match kind.name {
+            "" => self.oauth2(place, table).map(|oauth2| CredentialKind::OAuth2(Box::new(oauth2))),
+            "bearer" => self.bearer(place, table).map(CredentialKind::Static),
+            "header" | "query" => self.templated(place, table).map(CredentialKind::Static),
+            "basic" => self.basic(place, table).map(CredentialKind::Static),
+            "jwt" => self.jwt(place, table).map(|jwt| CredentialKind::Jwt(Box::new(jwt))),
+            "file" => self.file_token(place, table).map(CredentialKind::File),
+            "exec" => self.exec(place, table).map(|exec| CredentialKind::Exec(Box::new(exec))),
+            "github_app" => self.github_app(place, table).map(|app| CredentialKind::GitHubApp(Box::new(app))),
+            "google_metadata" => Some(CredentialKind::GoogleMetadata(Box::new(self.google_metadata(table)))),
+            "azure_managed_identity" => {
+                self.azure(place, table).map(|azure| CredentialKind::AzureManagedIdentity(Box::new(azure)))
             }
-            (!words.is_empty()).then(|| words.join(" "))
-        });
-        let audience = table.audience.and_then(|at| self.not_empty(&at));
-        let resource = table.resource.map(|at| self.resources(&at)).unwrap_or_default();
-        let params = table.params.map(|at| self.params(at)).unwrap_or_default();
-        let headers = table.headers.map(|at| self.headers(&at)).unwrap_or_default();
-        let formats = [("form", RequestFormat::Form), ("json", RequestFormat::Json)];
-        let request_format = self.choice(table.request_format, &formats).unwrap_or(RequestFormat::Form);
-        let ca_file = table.ca_file.and_then(|at| self.ca_bundle(&at));
-        let place_of_proxy = table.egress_proxy.as_ref().map_or_else(|| place.place(), At::place);
-        let egress_proxy = self.egress(table.egress_proxy);
-        if let Some(url) = &token_endpoint {
-            let scheme = if url.scheme() == "http" { Scheme::Http } else { Scheme::Https };
-            self.loopback_goes_directly(&place_of_proxy, &egress_proxy, scheme, url.host_str().unwrap_or_default());
+            "aws_sigv4" => self.aws(place, table).map(|aws| CredentialKind::AwsSigV4(Box::new(aws))),
+            _ => None,
         }
-        let timeout = self.positive(table.timeout.as_ref(), Duration::from_secs(10));
-        Some(OAuth2 {
-            grant_type: grant_type?,
-            token_endpoint: token_endpoint?,
-            token_endpoint_auth_method: auth_method?,
-            client_id: client_id?,
-            client_secret: client_secret?,
-            scope,
-            audience,
-            resource,
-            params,
-            headers,
-            request_format,
-            ca_file,
-            timeout,
-            egress_proxy,
-        })
     }
 
-    fn grant_type(&mut self, at: Option<At<String>>) -> Option<GrantType> {
-        let Some(at) = at else { return Some(GrantType::ClientCredentials) };
-        let available = [("client_credentials", GrantType::ClientCredentials)];
-        self.available(
-            at,
-            &available,
-            &["refresh_token", "password", "authorization_code"],
-            "urn:ietf:params:oauth:grant-type:",
-        )
-    }
-
-    fn auth_method(&mut self, at: Option<At<String>>) -> Option<AuthMethod> {
-        let Some(at) = at else { return Some(AuthMethod::ClientSecretBasic) };
-        let available = [
-            ("client_secret_basic", AuthMethod::ClientSecretBasic),
-            ("client_secret_post", AuthMethod::ClientSecretPost),
-        ];
-        let registered =
-            ["client_secret_jwt", "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth", "none"];
-        self.available(at, &available, &registered, "urn:")
-    }
-
-    /// A word that this version has, or one that it will have.
-    fn available<T: Copy>(
-        &mut self,
-        at: At<String>,
-        have: &[(&'static str, T)],
-        registered: &[&str],
-        urn: &str,
-    ) -> Option<T> {
-        if registered.contains(&at.value.as_str()) || at.value.starts_with(urn) {
-            let words: Vec<&str> = have.iter().map(|(word, _)| *word).collect();
-            let hint = format!("available: \"{}\"", words.join("\", \""));
-            self.reader.error(&at, format!("{:?} is not available in this version", at.value), hint);
-            return None;
+    /// Where requests carry it. `None` where that is reported, or cannot be told.
+    fn placement(&mut self, kind: Option<Kind>, place: &At<()>, table: &mut ProfileTable) -> Option<Placement> {
+        let kind = kind?;
+        if let Some(at) = &table.prefix
+            && !at.value.bytes().all(|b| (0x21..0x7f).contains(&b))
+        {
+            self.reader.error(
+                at,
+                "a prefix with a space or a character that is not ASCII",
+                "write one word, or \"\" for the bare token",
+            );
         }
-        self.choice(Some(at), have)
-    }
-
-    fn token_endpoint(&mut self, at: &At<String>, allow_plaintext: bool) -> Option<Url> {
-        let url = self.url(at, "https://auth.example.com/oauth/token")?;
-        if !url.username().is_empty() || url.password().is_some() {
-            self.reader.error(at, "a URL with userinfo", "write the credentials as client_id and client_secret");
-            return None;
+        let prefix = table.prefix.as_ref().map(|at| at.value.clone());
+        let name = match (&table.header, kind.name) {
+            (Some(at), _) => self.credential_header(at),
+            (None, "header") => {
+                self.missing(place, "header", "write header = \"X-Api-Key\"");
+                None
+            }
+            (None, _) => Some(header::AUTHORIZATION),
+        };
+        match kind.name {
+            "basic" => Some(Placement::Header { name: header::AUTHORIZATION, prefix: "Basic".to_owned() }),
+            "header" => Some(Placement::Header { name: name?, prefix: prefix.unwrap_or_default() }),
+            "query" => {
+                let at = self.required(place, table.parameter.take(), "parameter = \"api_key\"")?;
+                let parameter = self.not_empty(&at)?;
+                Some(Placement::Query { parameter: query::encoded(&parameter) })
+            }
+            "aws_sigv4" => Some(Placement::Signature { fields: AWS_FIELDS.map(HeaderName::from_static).to_vec() }),
+            "" if table.dpop_key.is_some() || table.dpop.as_ref().is_some_and(|at| at.value) => {
+                let places = [table.header.as_ref().map(At::place), table.prefix.as_ref().map(At::place)];
+                self.only_with(places, "tokens that are not bound to a key (dpop)");
+                let fields = [header::AUTHORIZATION, HeaderName::from_static("dpop")];
+                Some(Placement::Signature { fields: fields.to_vec() })
+            }
+            _ => Some(Placement::Header { name: name?, prefix: prefix.unwrap_or_else(|| "Bearer".to_owned()) }),
         }
-        let host = url.host_str().unwrap_or_default();
-        let local = Host::parse(host).is_ok_and(|host| host.is_loopback());
-        let cluster = host.ends_with(".svc") || host.ends_with(".svc.cluster.local");
-        if url.scheme() == "http" && !local && !cluster && !allow_plaintext {
-            let hint = "write https://, or set allow_plaintext_token_endpoint = true if the network is trusted";
-            self.reader.error(at, "the client secret would be sent in clear text", hint);
-            return None;
-        }
-        Some(url)
     }
 
     pub(super) fn secret(&mut self, at: At<SecretValue>) -> Option<SecretSource> {
@@ -256,61 +177,6 @@ impl Check<'_, '_> {
             SecretSource::Env(_) => {}
         }
         Some(source)
-    }
-
-    fn resources(&mut self, at: &At<crate::config::read::StringOrList>) -> Vec<String> {
-        if at.value.0.is_empty() {
-            self.reader.error(at, "no resource at all", "name the resources, or leave the key out");
-        }
-        for resource in &at.value.0 {
-            let has_userinfo = |url: &Url| !url.username().is_empty() || url.password().is_some();
-            let good = Url::parse(resource).is_ok_and(|url| url.fragment().is_none() && !has_userinfo(&url));
-            if !good {
-                let hint =
-                    "write absolute URIs without fragment and userinfo: \"https://api.example.com\" (RFC 8707 2)";
-                self.reader.error(at, format!("{} is no absolute URI of a resource", shown(resource)), hint);
-            }
-        }
-        at.value.0.clone()
-    }
-
-    fn params(&mut self, at: At<crate::config::read::StringTable>) -> Vec<(String, String)> {
-        let own = ["grant_type", "client_id", "client_secret", "scope", "audience", "resource"];
-        for (name, _) in &at.value.0 {
-            if name.is_empty() {
-                self.reader.error(&at, "a parameter without a name", "write { name = \"value\" }");
-            }
-            if own.contains(&name.as_str()) {
-                self.reader.error(
-                    &at,
-                    format!("`{name}` in params"),
-                    format!("{name} is a key of the profile: write it there"),
-                );
-            }
-        }
-        at.value.0
-    }
-
-    fn headers(&mut self, at: &At<crate::config::read::StringTable>) -> Vec<(HeaderName, HeaderValue)> {
-        let mut headers = Vec::new();
-        for (name, value) in &at.value.0 {
-            let parsed = HeaderName::try_from(name.as_str()).ok().zip(HeaderValue::try_from(value.as_str()).ok());
-            match parsed {
-                Some((name, _)) if OWN_TOKEN_HEADERS.contains(&name.as_str()) => {
-                    self.reader.error(at, format!("`{name}` in headers"), "lanyard writes it itself: remove it");
-                }
-                Some((name, mut value)) => {
-                    value.set_sensitive(true);
-                    headers.push((name, value));
-                }
-                None => self.reader.error(
-                    at,
-                    format!("{name:?} is no header field, or its value is none"),
-                    "write { \"x-name\" = \"value\" }",
-                ),
-            }
-        }
-        headers
     }
 
     /// A header field that a credential may stand in.
@@ -387,11 +253,6 @@ impl Check<'_, '_> {
 
 /// The most that pingora keeps of a body, bytes.
 const MAX_REPLAY: usize = 64 * 1024;
-/// What a token request has from us.
-const OWN_TOKEN_HEADERS: [&str; 6] =
-    ["authorization", "content-type", "content-length", "host", "connection", "transfer-encoding"];
-/// What `type` can be one day.
-const KINDS: [&str; 6] = ["bearer", "basic", "header", "jwt", "file", "exec"];
 /// Fields that frame or route a request, or that end at the next hop (RFC 9110 7.6.1): no upstream would see them.
 const NEVER_CREDENTIALS: [&str; 16] = [
     "host",
@@ -411,3 +272,10 @@ const NEVER_CREDENTIALS: [&str; 16] = [
     "max-forwards",
     "via",
 ];
+/// What a signature of AWS writes, its `Authorization` first.
+const AWS_FIELDS: [&str; 4] = ["authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"];
+
+/// Whether a host of a URL is loopback.
+fn is_local(host: &str) -> bool {
+    crate::route::pattern::Host::parse(host).is_ok_and(|host| host.is_loopback())
+}

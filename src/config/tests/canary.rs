@@ -42,7 +42,7 @@ fn debug_of_a_configuration_shows_no_secret() {
         assert!(shown.contains(part), "no {part} in {shown}");
     }
     // The secrets themselves are there.
-    let CredentialKind::OAuth2(oauth2) = &loaded.config.profiles["p"].kind;
+    let CredentialKind::OAuth2(oauth2) = &loaded.config.profiles["p"].kind else { panic!("not OAuth2") };
     assert_eq!(oauth2.params, [("pin".to_owned(), "canary-param".to_owned())]);
     let password = |proxy: &Egress| match &proxy.https.as_ref().unwrap().login.as_ref().unwrap().password {
         SecretSource::Literal(secret) => secret.expose().to_owned(),
@@ -50,7 +50,7 @@ fn debug_of_a_configuration_shows_no_secret() {
     };
     assert_eq!(password(&oauth2.egress_proxy), "canary-password");
     assert_eq!(password(&loaded.config.routes[0].egress_proxy), "canary-proxy-key");
-    assert_eq!(oauth2.token_endpoint.query(), Some("key=canary-query"));
+    assert_eq!(oauth2.endpoint.token_endpoint.as_ref().unwrap().query(), Some("key=canary-query"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn in_egress(lines: &str) -> String {
 
 /// The proxies of tunnels, of the profile and of the route, for a host over https.
 fn ways(config: &Config, host: &str) -> [Option<String>; 3] {
-    let CredentialKind::OAuth2(oauth2) = &config.profiles["p"].kind;
+    let CredentialKind::OAuth2(oauth2) = &config.profiles["p"].kind else { panic!("not OAuth2") };
     [&config.egress_proxy, &oauth2.egress_proxy, &config.routes[0].egress_proxy]
         .map(|egress| egress.through(Scheme::Https, host).map(|proxy| proxy.name()))
 }

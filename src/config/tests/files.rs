@@ -19,7 +19,7 @@ fn certificates_are_read_and_kept() {
     let loaded = parse_in(&in_route("ca_file = \"ca.pem\""), &environment).unwrap();
     assert_eq!(loaded.config.routes[0].ca_file.as_ref(), Some(&expected));
     let loaded = parse_in(&in_profile("ca_file = \"/etc/lanyard/ca.pem\""), &environment).unwrap();
-    let CredentialKind::OAuth2(oauth2) = &loaded.config.profiles["p"].kind;
+    let CredentialKind::OAuth2(oauth2) = &loaded.config.profiles["p"].kind else { panic!("not OAuth2") };
     assert_eq!(oauth2.ca_file.as_ref(), Some(&expected));
 }
 

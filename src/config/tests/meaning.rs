@@ -45,7 +45,7 @@ client_secret = { file = "secret" }
 scope = ["api:read  api:write", "openid"]
 audience = "https://api.example.com"
 resource = ["https://one.example.com", "urn:example:two"]
-params = { tenant = "acme", assertion = "x" }
+params = { tenant = "acme", nonce = "x" }
 headers = { X-Tenant = "acme" }
 request_format = "json"
 timeout = "1500ms"
@@ -127,11 +127,15 @@ fn a_minimal_profile_and_route_have_the_documented_defaults() {
     let config = good(MINIMAL);
     let seconds = Duration::from_secs;
     let oauth2 = OAuth2 {
-        grant_type: GrantType::ClientCredentials,
-        token_endpoint: Url::parse("https://auth.example.com/token").unwrap(),
-        token_endpoint_auth_method: AuthMethod::ClientSecretBasic,
-        client_id: "client".to_owned(),
-        client_secret: SecretSource::Env("SECRET".to_owned()),
+        grant: Grant::ClientCredentials,
+        endpoint: Endpoint {
+            token_endpoint: Some(Url::parse("https://auth.example.com/token").unwrap()),
+            issuer: None,
+            allow_plaintext: false,
+        },
+        authentication: Authentication::ClientSecretBasic(SecretSource::Env("SECRET".to_owned())),
+        client_id: Some("client".to_owned()),
+        dpop: None,
         scope: None,
         audience: None,
         resource: Vec::new(),
@@ -208,15 +212,19 @@ fn every_key_is_read() {
     assert_eq!(config.forward, Forward { unmatched: Unmatched::Deny, connect: ConnectPolicy::Deny });
 
     let oauth2 = OAuth2 {
-        grant_type: GrantType::ClientCredentials,
-        token_endpoint: Url::parse("http://keycloak.auth.svc.cluster.local/token?realm=x").unwrap(),
-        token_endpoint_auth_method: AuthMethod::ClientSecretPost,
-        client_id: "billing".to_owned(),
-        client_secret: SecretSource::File("/etc/lanyard/secret".into()),
+        grant: Grant::ClientCredentials,
+        endpoint: Endpoint {
+            token_endpoint: Some(Url::parse("http://keycloak.auth.svc.cluster.local/token?realm=x").unwrap()),
+            issuer: None,
+            allow_plaintext: false,
+        },
+        authentication: Authentication::ClientSecretPost(SecretSource::File("/etc/lanyard/secret".into())),
+        client_id: Some("billing".to_owned()),
+        dpop: None,
         scope: Some("api:read api:write openid".to_owned()),
         audience: Some("https://api.example.com".to_owned()),
         resource: vec!["https://one.example.com".to_owned(), "urn:example:two".to_owned()],
-        params: vec![("assertion".to_owned(), "x".to_owned()), ("tenant".to_owned(), "acme".to_owned())],
+        params: vec![("nonce".to_owned(), "x".to_owned()), ("tenant".to_owned(), "acme".to_owned())],
         headers: vec![(HeaderName::from_static("x-tenant"), HeaderValue::from_static("acme"))],
         request_format: RequestFormat::Json,
         ca_file: None,
@@ -247,7 +255,7 @@ fn every_key_is_read() {
         on_unavailable: OnUnavailable::Pass,
     };
     let read = config.profiles.get("billing.v2").unwrap();
-    let CredentialKind::OAuth2(oauth2) = &read.kind;
+    let CredentialKind::OAuth2(oauth2) = &read.kind else { panic!("not OAuth2") };
     assert!(oauth2.headers.iter().all(|(_, value)| value.is_sensitive()));
     assert_eq!(**read, profile);
 
@@ -298,8 +306,9 @@ fn every_key_is_read() {
 fn a_secret_may_be_a_literal() {
     let text = in_profile("client_secret = \"literal\"");
     let loaded = parse_in(&text, &machine()).unwrap();
-    let CredentialKind::OAuth2(oauth2) = &loaded.config.profiles["p"].kind;
-    assert_eq!(oauth2.client_secret, SecretSource::Literal(Secret::new("literal")));
+    let CredentialKind::OAuth2(oauth2) = &loaded.config.profiles["p"].kind else { panic!("not OAuth2") };
+    let literal = SecretSource::Literal(Secret::new("literal"));
+    assert_eq!(oauth2.authentication, Authentication::ClientSecretBasic(literal));
 }
 
 #[test]

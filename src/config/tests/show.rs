@@ -66,7 +66,8 @@ fn the_file_itself() {
     std::fs::write(&path, text).unwrap();
     std::fs::write(folder.join("secret"), "s").unwrap();
     let loaded = load(&path).unwrap();
-    let CredentialKind::OAuth2(oauth2) = &loaded.config.profiles["p"].kind;
-    assert_eq!(oauth2.client_secret, SecretSource::File(folder.join("secret")));
+    let CredentialKind::OAuth2(oauth2) = &loaded.config.profiles["p"].kind else { panic!("not OAuth2") };
+    let secret = SecretSource::File(folder.join("secret"));
+    assert_eq!(oauth2.authentication, Authentication::ClientSecretBasic(secret));
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -1,7 +1,11 @@
 use http::HeaderValue;
 
 use super::*;
-use crate::{credential::FetchErrorKind as Kind, oauth::tests::oauth2, secret::Secret};
+use crate::{
+    credential::FetchErrorKind as Kind,
+    oauth::tests::{client_secret, endpoint, literal, oauth2},
+    secret::Secret,
+};
 
 /// 2023-11-14T22:13:20Z.
 const NOW: u64 = 1_700_000_000;
@@ -11,9 +15,10 @@ fn now() -> SystemTime {
 }
 
 fn refused_with(config: &OAuth2, secret: &str, status: u16, headers: &HeaderMap, body: &str) -> FetchError {
-    let scrubber = Scrubber::new(config, &Secret::new(secret));
-    let asked =
-        Asked { profile: "billing", endpoint: "https://auth.test/token", config, scrubber: &scrubber, now: now() };
+    let url = endpoint(config);
+    let scrubber = &Scrubber::new(config, url, &client_secret(secret));
+    let (profile, endpoint) = ("billing", "https://auth.test/token");
+    let asked = Asked { profile, endpoint, url, config, scrubber, now: now() };
     refusal(Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: body.as_bytes() }, &asked)
 }
 
@@ -61,7 +66,7 @@ fn hints_follow_the_settings() {
     assert!(hint(&config, 400, "invalid_scope").contains("set `scope`"));
     assert!(hint(&config, 400, "invalid_request").contains("some want scope or audience or resource"));
     assert!(hint(&config, 415, "").contains("request_format = \"json\""));
-    config.token_endpoint_auth_method = AuthMethod::ClientSecretPost;
+    config.authentication = Authentication::ClientSecretPost(literal("x"));
     config.request_format = RequestFormat::Json;
     config.scope = Some("x".to_owned());
     config.audience = Some("x".to_owned());
@@ -136,7 +141,9 @@ fn what_a_server_reflects_is_not_shown() {
     for reflected in [
         secret.to_owned(),
         super::super::authenticate::encode(secret),
-        super::super::authenticate::basic(&config.client_id, &Secret::new(secret)).expose().to_owned(),
+        super::super::authenticate::basic(config.client_id.as_deref().unwrap(), &Secret::new(secret))
+            .expose()
+            .to_owned(),
     ] {
         for body in [
             serde_json::json!({ "error": "invalid_client", "error_description": format!("bad\u{0} {reflected}!") }),

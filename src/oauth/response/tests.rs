@@ -3,7 +3,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::*;
 use crate::{
     config::OAuth2,
-    oauth::{scrub::Scrubber, tests::oauth2},
+    oauth::{
+        scrub::Scrubber,
+        tests::{client_secret, endpoint, oauth2},
+    },
 };
 
 /// 2023-11-14T22:13:20Z.
@@ -14,15 +17,17 @@ fn read_with(
     status: u16,
     headers: &[(&'static str, &'static str)],
     body: &[u8],
-) -> Result<Fetched, FetchError> {
+) -> Result<Granted, FetchError> {
     let headers: HeaderMap = headers
         .iter()
         .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)))
         .collect();
-    let scrubber = Scrubber::new(config, &Secret::new("canary-secret"));
+    let url = endpoint(config);
+    let scrubber = Scrubber::new(config, url, &client_secret("canary-secret"));
     let asked = Asked {
         profile: "billing",
         endpoint: "https://auth.test/token",
+        url,
         config,
         scrubber: &scrubber,
         now: SystemTime::UNIX_EPOCH + Duration::from_secs(NOW),
@@ -30,7 +35,7 @@ fn read_with(
     read(Answer { status: StatusCode::from_u16(status).unwrap(), headers: &headers, body }, &asked)
 }
 
-fn read_ok(body: &str) -> Fetched {
+fn read_ok(body: &str) -> Granted {
     read_with(&oauth2("https://auth.test/token"), 200, &[], body.as_bytes()).unwrap()
 }
 
@@ -65,7 +70,7 @@ fn expires_in_is_read_as_servers_write_it() {
     ] {
         let fetched = read_ok(&format!(r#"{{"access_token":"t","expires_in":{written}}}"#));
         assert_eq!(fetched.lifetime, lifetime, "{written}");
-        assert_eq!(fetched.warning, None, "{written}");
+        assert_eq!(fetched.warnings, Vec::<String>::new(), "{written}");
     }
     assert_eq!(read_ok(r#"{"access_token":"t"}"#).lifetime, None);
 }
@@ -75,7 +80,7 @@ fn an_expires_in_that_is_no_number_is_ignored_with_a_warning() {
     for written in ["true", "[]", r#""soon""#, r#""inf""#, r#""NaN""#] {
         let fetched = read_ok(&format!(r#"{{"access_token":"t","expires_in":{written}}}"#));
         assert_eq!(fetched.lifetime, None, "{written}");
-        assert!(fetched.warning.unwrap().contains("expires_in"), "{written}");
+        assert!(fetched.warnings[0].contains("expires_in"), "{written}");
     }
 }
 
@@ -116,14 +121,14 @@ fn answers_that_differ_in_what_does_not_matter_are_fine() {
         r#"{"access_token":"t","refresh_token":"r","extra":{"a":[1]},"userinfo":null}"#,
         "\u{feff}\r\n {\"access_token\":\"t\"}\n",
     ] {
-        assert_eq!(read_ok(body).material.token(), Some(&Secret::new("t")), "{body}");
+        assert_eq!(read_ok(body).token.expose(), "t", "{body}");
     }
     let config = oauth2("https://auth.test/token");
     for status in [200, 201, 202, 203] {
         let html = [("content-type", "text/html; charset=utf-8")];
         let fetched = read_with(&config, status, &html, br#"{"access_token":"t"}"#).unwrap();
-        assert_eq!(fetched.material.token(), Some(&Secret::new("t")));
-        assert_eq!((fetched.lifetime, fetched.warning), (None, None));
+        assert_eq!(fetched.token.expose(), "t");
+        assert_eq!((fetched.lifetime, fetched.warnings), (None, Vec::new()));
     }
 }
 
@@ -131,9 +136,9 @@ fn answers_that_differ_in_what_does_not_matter_are_fine() {
 fn tokens_of_all_visible_characters_are_fine_up_to_the_limit() {
     let visible: String = (0x21..=0x7e_u8).map(char::from).collect();
     let body = serde_json::json!({ "access_token": visible }).to_string();
-    assert_eq!(read_ok(&body).material.token().unwrap().expose(), visible);
+    assert_eq!(read_ok(&body).token.expose(), visible);
     let longest = "x".repeat(MAX_TOKEN);
-    assert_eq!(read_ok(&format!(r#"{{"access_token":"{longest}"}}"#)).material.token().unwrap().expose(), longest);
+    assert_eq!(read_ok(&format!(r#"{{"access_token":"{longest}"}}"#)).token.expose(), longest);
 }
 
 #[test]
@@ -177,7 +182,7 @@ fn what_to_do_is_told_apart() {
         (&b"<!doctype html><p>canary"[..], "this looks like a web page, is token_endpoint right?"),
         (b"", "check that token_endpoint is the address"),
         (br#"{"a"#, "cuts its answers short"),
-        (br#"{"access_token":"t","token_type":"DPoP"}"#, "binds its tokens to a key (DPoP)"),
+        (br#"{"access_token":"t","token_type":"DPoP"}"#, "set dpop = true in this profile"),
         (br#"{"access_token":"t","token_type":"MAC"}"#, "signed requests (MAC)"),
         (br#"{"access_token":"t","token_type":"n_a"}"#, "no access token (N_A"),
         (b"\xff\xfe", "check that token_endpoint is the address"),
@@ -223,7 +228,7 @@ fn a_narrower_scope_is_a_warning() {
     config.scope = Some("read write admin".to_owned());
     let warned = |scope: &str| {
         let body = format!(r#"{{"access_token":"t","scope":{scope}}}"#);
-        read_with(&config, 200, &[], body.as_bytes()).unwrap().warning
+        read_with(&config, 200, &[], body.as_bytes()).unwrap().warnings.pop()
     };
     assert_eq!(warned(r#""admin write read more""#), None);
     assert_eq!(warned(r#"["read","write","admin"]"#), None);
@@ -234,5 +239,5 @@ fn a_narrower_scope_is_a_warning() {
         "the server granted a narrower scope than asked for, without `write admin`"
     );
     assert_eq!(warned(r#""reader write admin""#).unwrap().matches("`read`").count(), 1);
-    assert_eq!(read_ok(r#"{"access_token":"t","scope":""}"#).warning, None, "none was asked for");
+    assert_eq!(read_ok(r#"{"access_token":"t","scope":""}"#).warnings.len(), 0, "none was asked for");
 }

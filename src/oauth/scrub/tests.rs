@@ -1,7 +1,12 @@
 use http::{HeaderName, HeaderValue};
 
 use super::*;
-use crate::oauth::tests::oauth2;
+use crate::oauth::tests::{client_secret, endpoint, oauth2};
+
+fn knowing(secret: &str) -> Scrubber {
+    let config = oauth2("https://auth.test/token");
+    Scrubber::new(&config, endpoint(&config), &client_secret(secret))
+}
 
 const SECRET: &str = "can/ary:s3 cr+et%";
 
@@ -9,20 +14,19 @@ fn scrubber() -> Scrubber {
     let mut config = oauth2("https://auth.test/token?key=canary-query");
     config.headers = vec![(HeaderName::from_static("x-api-key"), HeaderValue::from_static("Key canary-header"))];
     config.params = vec![("pin".to_owned(), "canary-param".to_owned()), ("mode".to_owned(), "true".to_owned())];
-    Scrubber::new(&config, &Secret::new(SECRET))
+    Scrubber::new(&config, endpoint(&config), &client_secret(SECRET))
 }
 
 #[test]
 fn every_form_of_a_secret_goes() {
     let encoded = encode(SECRET);
-    let config = oauth2("https://auth.test/token");
     for reflected in [
         SECRET.to_owned(),
         encoded.clone(),
         encoded.replace('+', "%20"),
         "can%2fary%3as3+cr%2bet%25".to_owned(),
-        basic(&config.client_id, &Secret::new(SECRET)).expose().to_owned(),
-        BASE64.encode(format!("{}:{SECRET}", config.client_id)),
+        basic("client", &Secret::new(SECRET)).expose().to_owned(),
+        BASE64.encode(format!("client:{SECRET}")),
         BASE64.encode(SECRET),
         "can/ary:s3\u{0} cr\u{200b}+et%".to_owned(),
         "canary-header".to_owned(),
@@ -38,19 +42,19 @@ fn every_form_of_a_secret_goes() {
 
 #[test]
 fn a_secret_with_quotes_goes_in_its_json_form_too() {
-    let scrubber = Scrubber::new(&oauth2("https://auth.test/token"), &Secret::new("can\"ary\\x"));
+    let scrubber = knowing("can\"ary\\x");
     assert_eq!(scrubber.clean(r#"{"client_secret":"can\"ary\\x"}"#, 200), r#"{"client_secret":"[redacted]"}"#);
 }
 
 #[test]
 fn a_secret_of_control_characters_does_no_harm() {
-    let scrubber = Scrubber::new(&oauth2("https://auth.test/token"), &Secret::new("\u{1}\u{2}\u{3}\u{4}"));
+    let scrubber = knowing("\u{1}\u{2}\u{3}\u{4}");
     assert_eq!(scrubber.clean("as \u{1}\u{2}\u{3}\u{4} is", 200), "as [redacted] is");
 }
 
 #[test]
 fn a_secret_too_short_to_find_withholds_the_text() {
-    let scrubber = Scrubber::new(&oauth2("https://auth.test/token"), &Secret::new("abc"));
+    let scrubber = knowing("abc");
     assert!(!scrubber.clean("abc", 200).contains("abc"));
 }
 

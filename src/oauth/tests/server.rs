@@ -20,7 +20,7 @@ use crate::config::CaBundle;
 
 /// What the server does with one request.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Answers it.
     Answer(Reply),
     /// Sends this, and closes.
@@ -41,27 +41,27 @@ pub(super) enum Step {
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub(super) struct Reply {
+pub(crate) struct Reply {
     status: String,
     headers: String,
     body: String,
 }
 
 impl Reply {
-    pub(super) fn new(status: &str) -> Self {
+    pub(crate) fn new(status: &str) -> Self {
         Self { status: status.to_owned(), headers: String::new(), body: String::new() }
     }
 
-    pub(super) fn json(body: &str) -> Self {
+    pub(crate) fn json(body: &str) -> Self {
         Self::new("200 OK").header("content-type", "application/json").body(body)
     }
 
-    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push_str(&format!("{name}: {value}\r\n"));
         self
     }
 
-    pub(super) fn body(mut self, body: &str) -> Self {
+    pub(crate) fn body(mut self, body: &str) -> Self {
         self.body = body.to_owned();
         self
     }
@@ -75,40 +75,45 @@ struct Shared {
     greeting: Mutex<Option<&'static str>>,
 }
 
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
 }
 
 impl Server {
-    pub(super) async fn start(script: Vec<Step>) -> Self {
+    pub(crate) async fn start(script: Vec<Step>) -> Self {
         Self::listen(script, None).await
     }
 
-    pub(super) async fn start_tls(certified: &Certified, script: Vec<Step>) -> Self {
+    pub(crate) async fn start_tls(certified: &Certified, script: Vec<Step>) -> Self {
         Self::listen(script, Some(certified.acceptor())).await
     }
 
     /// An address where nobody listens.
-    pub(super) async fn closed() -> SocketAddr {
+    pub(crate) async fn closed() -> SocketAddr {
         TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
+    /// More of the script.
+    pub(crate) fn then(&self, script: Vec<Step>) {
+        self.shared.script.lock().unwrap().extend(script);
+    }
+
     /// The requests so far, head and body.
-    pub(super) fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// Sends this on each new connection, whatever comes in.
-    pub(super) fn speak_first(&self, text: &'static str) {
+    pub(crate) fn speak_first(&self, text: &'static str) {
         *self.shared.greeting.lock().unwrap() = Some(text);
     }
 
@@ -226,15 +231,15 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<O
 }
 
 /// A certificate that signs itself, and its key.
-pub(super) struct Certified(rcgen::CertifiedKey<rcgen::KeyPair>);
+pub(crate) struct Certified(rcgen::CertifiedKey<rcgen::KeyPair>);
 
 impl Certified {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self(rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap())
     }
 
     /// As a `ca_file` that trusts it.
-    pub(super) fn bundle(&self) -> CaBundle {
+    pub(crate) fn bundle(&self) -> CaBundle {
         CaBundle { path: "/etc/ca.pem".into(), certificates: vec![self.0.cert.der().to_vec()].into() }
     }
 
