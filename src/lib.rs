@@ -19,12 +19,13 @@
 //! # The map
 //! [`app`] builds everything and stops it in the reverse; [`reload`] makes the next snapshot from a changed [`config`]
 //! and keeps the slots that did not change; [`admin`] tells how things stand, [`metrics`] counts, [`telemetry`] logs;
-//! [`jose`] holds private keys and signs assertions and proofs with them;
+//! [`jose`] holds private keys and signs assertions and proofs with them; [`aws`] signs requests for AWS;
 //! [`cli`] has the commands; [`issuer`] is the embedded authorization server of the demo and the tests.
 //! `docs/architecture.md` has the longer story.
 
 pub mod admin;
 pub mod app;
+pub mod aws;
 pub mod ca;
 pub mod cli;
 pub mod clock;
