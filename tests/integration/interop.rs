@@ -3,6 +3,7 @@
 
 mod cases;
 mod couper;
+mod dpop;
 mod registrations;
 mod resource;
 mod servers;

@@ -105,7 +105,7 @@ async fn the_walk_through_with_lanyard_in_the_clients_place() {
     assert_eq!(answer.header("server"), Some("couper.io"));
     lanyard.finish().await;
 
-    // The API is protected: what Couper says of it reaches the caller.
+    // The API is protected: what Couper says of it reaches the caller (in the words of a newer Couper than the text's).
     let couper = Couper::start().await;
     let lanyard = Lanyard::start(&client(&couper, "none")).await;
     let answer = foo(&lanyard).await;

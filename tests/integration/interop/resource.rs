@@ -1,4 +1,5 @@
-//! A resource server that asks the authorization server about each token (RFC 7662), and answers with what it was told.
+//! A resource server that asks the authorization server about each token (RFC 7662), wants a proof of who has a token that
+//! is for a key (RFC 9449), and answers with what it was told.
 
 use std::net::SocketAddr;
 
@@ -6,12 +7,15 @@ use axum::{
     Router,
     extract::{Request, State},
     http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    response::{AppendHeaders, IntoResponse, Response},
 };
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use super::registrations::{RESOURCE_SERVER, SECRET};
+use super::{
+    dpop,
+    registrations::{RESOURCE_SERVER, SECRET},
+};
 
 /// The server. Ends when it is dropped.
 pub struct ResourceServer {
@@ -23,6 +27,7 @@ pub struct ResourceServer {
 struct Introspection {
     client: reqwest::Client,
     endpoint: String,
+    proofs: dpop::Proofs,
 }
 
 impl ResourceServer {
@@ -30,10 +35,16 @@ impl ResourceServer {
     pub async fn start(endpoint: &str, ca: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let introspection = Introspection { client: client(ca), endpoint: endpoint.to_owned() };
+        let introspection =
+            Introspection { client: client(ca), endpoint: endpoint.to_owned(), proofs: dpop::Proofs::default() };
         let router = Router::new().fallback(answer).with_state(introspection);
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { address, task }
+    }
+
+    /// What it protects.
+    pub fn url(&self) -> String {
+        format!("http://{}/resource", self.address)
     }
 
     /// A route in TOML that leads a host here in clear text.
@@ -58,9 +69,10 @@ pub fn client(ca: &str) -> reqwest::Client {
 
 /// 200 and what the token is good for, or 401.
 async fn answer(State(introspection): State<Introspection>, request: Request) -> Response {
-    let field = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some(token) = field.and_then(|field| field.strip_prefix("Bearer ")) else {
-        return refused("Bearer");
+    let (request, _) = request.into_parts();
+    let field = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let Some((scheme, token)) = field("authorization").and_then(|field| field.split_once(' ')) else {
+        return refused("Bearer", "invalid_request", "no token");
     };
     let asked = introspection
         .client
@@ -69,11 +81,27 @@ async fn answer(State(introspection): State<Introspection>, request: Request) ->
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(form_urlencoded::Serializer::new(String::new()).append_pair("token", token).finish());
     let told = asked.send().await.unwrap().error_for_status().unwrap().text().await.unwrap();
-    let active = serde_json::from_str::<Value>(&told).unwrap()["active"] == true;
-    if active { ([(header::CONTENT_TYPE, "application/json")], told).into_response() } else { refused(&told) }
+    let token_info: Value = serde_json::from_str(&told).unwrap();
+    if token_info["active"] != true {
+        return refused(scheme, "invalid_token", &told);
+    }
+    match (scheme, token_info["cnf"]["jkt"].as_str(), field("dpop")) {
+        ("Bearer", None, _) => {}
+        ("DPoP", Some(thumbprint), Some(proof)) => {
+            let url = format!("http://{}{}", field("host").unwrap_or_default(), request.uri.path());
+            let of = (request.method.as_str(), url.as_str());
+            if let Err((error, why)) = introspection.proofs.check(proof, of, token, thumbprint) {
+                return refused("DPoP", error, &why);
+            }
+        }
+        _ => return refused("DPoP", "invalid_token", "a token for a key goes with a proof, and no other does"),
+    }
+    ([(header::CONTENT_TYPE, "application/json")], told).into_response()
 }
 
-fn refused(why: &str) -> Response {
-    let challenge = [(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")];
+fn refused(scheme: &str, error: &str, why: &str) -> Response {
+    let challenge =
+        [("www-authenticate", format!("{scheme} error=\"{error}\"")), ("dpop-nonce", dpop::NONCE.to_owned())];
+    let challenge = AppendHeaders(challenge.into_iter().take(if error == "use_dpop_nonce" { 2 } else { 1 }));
     (StatusCode::UNAUTHORIZED, challenge, why.to_owned()).into_response()
 }
