@@ -130,7 +130,7 @@ impl Scene {
         if row.works.contains(&grant) {
             self.works(row, grant, folder, &config).await.map(|()| "yes")
         } else if row.later.contains(&grant) {
-            refused_by_check(&folder, &config).await.map(|()| "not yet")
+            refused_by_check(row, &folder, &config).await.map(|()| "not yet")
         } else {
             Ok("-")
         }
@@ -139,6 +139,8 @@ impl Scene {
 
     /// Requests get a token that the server vouches for, and the second one the same.
     async fn works(&self, row: &Row, grant: &str, folder: Folder, config: &str) -> Result<(), String> {
+        let (exit, told) = check(&folder, config).await;
+        same("check's exit code", exit, Some(0)).map_err(|wrong| format!("{wrong}: {told}"))?;
         let lanyard = Lanyard::start_in(folder, config, &[]).await;
         for _ in 0..2 {
             let answer = get_via(lanyard.address(), "http://api.test/resource").await;
@@ -158,7 +160,7 @@ impl Scene {
         }
         let status = lanyard.status().await;
         same("token requests", status["profiles"]["p"]["token_requests"].as_u64(), Some(1))?;
-        same("no warning", lanyard.log().iter().find(|event| event["level"] == "ERROR"), None)?;
+        same("what an operator must do", lanyard.log().iter().find(|event| event["level"] == "ERROR"), None)?;
         lanyard.finish().await;
         Ok(())
     }
@@ -186,16 +188,20 @@ impl Scene {
 }
 
 /// `lanyard check` names what this version does not know.
-async fn refused_by_check(folder: &Folder, config: &str) -> Result<(), String> {
-    let path = folder.write("proxy.toml", config);
-    let (exit, told, problems) = command(&["check", "--config", path.to_str().unwrap()], &[]).await;
-    let told = told + &problems;
-    let named = told.contains("is not available in this version") || told.contains("unknown key");
-    if exit == Some(64) && named {
+async fn refused_by_check(row: &Row, folder: &Folder, config: &str) -> Result<(), String> {
+    let (exit, told) = check(folder, config).await;
+    if exit == Some(64) && told.contains(&row.refusal()) {
         Ok(())
     } else {
         Err(format!("it is refused no longer: move it to `works`: {exit:?} {told}"))
     }
+}
+
+/// The exit code of `lanyard check`, and what it said.
+async fn check(folder: &Folder, config: &str) -> (Option<i32>, String) {
+    let path = folder.write("proxy.toml", config);
+    let (exit, told, problems) = command(&["check", "--config", path.to_str().unwrap()], &[]).await;
+    (exit, told + &problems)
 }
 
 /// A check that fails a cell, and not the whole table.

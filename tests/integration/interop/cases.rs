@@ -152,6 +152,14 @@ impl Row {
         format!("{} | `{}`{note}", self.server.name(), self.method)
     }
 
+    /// What `lanyard check` says as long as it is for later.
+    pub fn refusal(&self) -> String {
+        match self.toml.split_once(" = ") {
+            Some((key, _)) => format!("profiles.p.{key}: unknown key"),
+            None => "is not available in this version".to_owned(),
+        }
+    }
+
     /// The profile, without `ca_file`. Files are those of [`super::registrations::Registrations::write`].
     pub fn profile(&self, grant: &str, issuer: &str, token_endpoint: &str) -> String {
         let Self { client, method, .. } = self;
