@@ -239,7 +239,7 @@ def metadata():
         "token_endpoint_auth_methods_supported": [
             "client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt", "none",
         ],
-        "token_endpoint_auth_signing_alg_values_supported": ["HS256", "RS256", "PS256", "ES256", "EdDSA"],
+        "token_endpoint_auth_signing_alg_values_supported": ["HS256", "RS256", "ES256"],
         "grant_types_supported": ["client_credentials", "password", "refresh_token", JWT_BEARER],
         "response_types_supported": [],
         "scopes_supported": SCOPES,
