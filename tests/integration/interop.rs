@@ -127,14 +127,8 @@ impl Scene {
         let issuer = self.server(row.server).map_or("", |server| server.told("issuer"));
         let folder = self.folder(row, &token_endpoint);
         let config = self.completed(row.profile(grant, issuer, &token_endpoint), row.server);
-        if row.works.contains(&grant) {
-            self.works(row, grant, folder, &config).await.map(|()| "yes")
-        } else if row.later.contains(&grant) {
-            refused_by_check(row, &folder, &config).await.map(|()| "not yet")
-        } else {
-            Ok("-")
-        }
-        .map_err(|failure| format!("{grant}: {failure}"))
+        if row.works.contains(&grant) { self.works(row, grant, folder, &config).await.map(|()| "yes") } else { Ok("-") }
+            .map_err(|failure| format!("{grant}: {failure}"))
     }
 
     /// Requests get a token that the server vouches for, and the second one the same.
@@ -184,16 +178,6 @@ impl Scene {
         }
         lanyard.finish().await;
         Ok(format!("`{}`", refusal.says.join("`, `")))
-    }
-}
-
-/// `lanyard check` names what this version does not know.
-async fn refused_by_check(row: &Row, folder: &Folder, config: &str) -> Result<(), String> {
-    let (exit, told) = check(folder, config).await;
-    if exit == Some(64) && told.contains(&row.refusal()) {
-        Ok(())
-    } else {
-        Err(format!("it is refused no longer: move it to `works`: {exit:?} {told}"))
     }
 }
 

@@ -1,5 +1,5 @@
 //! The table: which client authentication and grant a server takes, and how a profile asks for it. To add a way to get a
-//! token is to move its grant from `later` to `works`, or to add a line.
+//! token is to add a line.
 //!
 //! Every cell was seen to work with another client (Python's joserfc and urllib), and what the servers insist on then:
 //!
@@ -49,38 +49,38 @@ const CLIENTS_AND_BEARERS: &[&str] = &[CLIENT_CREDENTIALS, REFRESH_TOKEN, PASSWO
 
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
-    row(OidcProvider, "client_secret_basic").works(&[CLIENT_CREDENTIALS]).later(OF_USERS),
+    row(OidcProvider, "client_secret_basic").works(EVERY),
     row(OidcProvider, "client_secret_basic").client("reserved", "reserved characters").works(&[CLIENT_CREDENTIALS]),
     row(OidcProvider, "client_secret_basic").with("resource = \"https://api.example\"\n", "`resource`").works(&[CLIENT_CREDENTIALS]),
-    row(OidcProvider, "client_secret_basic").with("issuer = \"{issuer}\"\n", "`issuer`").later(&[CLIENT_CREDENTIALS]),
-    row(OidcProvider, "client_secret_basic").client("dpop", "DPoP, nonces").with("dpop = true\n", "DPoP, nonces").later(&[CLIENT_CREDENTIALS, REFRESH_TOKEN]),
-    row(OidcProvider, "client_secret_post").works(&[CLIENT_CREDENTIALS]).later(OF_USERS),
-    row(OidcProvider, "client_secret_jwt").later(EVERY),
-    row(OidcProvider, "private_key_jwt").client("private_key_jwt-RS256", "RS256").later(EVERY),
-    row(OidcProvider, "private_key_jwt").client("private_key_jwt-PS256", "PS256").later(EVERY),
-    row(OidcProvider, "private_key_jwt").client("private_key_jwt-ES256", "ES256").later(EVERY),
-    row(OidcProvider, "private_key_jwt").client("private_key_jwt-EdDSA", "EdDSA").later(EVERY),
-    row(OidcProvider, "tls_client_auth").later(EVERY),
-    row(OidcProvider, "self_signed_tls_client_auth").later(EVERY),
-    row(OidcProvider, "none").later(OF_USERS),
-    row(Authlib, "client_secret_basic").works(&[CLIENT_CREDENTIALS]).later(PASSWORDS),
-    row(Authlib, "client_secret_basic").with("issuer = \"{issuer}\"\n", "`issuer`").later(&[CLIENT_CREDENTIALS]),
-    row(Authlib, "client_secret_post").works(&[CLIENT_CREDENTIALS]).later(PASSWORDS),
+    row(OidcProvider, "client_secret_basic").with("issuer = \"{issuer}\"\n", "`issuer`").works(&[CLIENT_CREDENTIALS]),
+    row(OidcProvider, "client_secret_basic").client("dpop", "DPoP, nonces").with("dpop = true\n", "DPoP, nonces").works(&[CLIENT_CREDENTIALS, REFRESH_TOKEN]),
+    row(OidcProvider, "client_secret_post").works(EVERY),
+    row(OidcProvider, "client_secret_jwt").works(EVERY),
+    row(OidcProvider, "private_key_jwt").client("private_key_jwt-RS256", "RS256").works(EVERY),
+    row(OidcProvider, "private_key_jwt").client("private_key_jwt-PS256", "PS256").works(EVERY),
+    row(OidcProvider, "private_key_jwt").client("private_key_jwt-ES256", "ES256").works(EVERY),
+    row(OidcProvider, "private_key_jwt").client("private_key_jwt-EdDSA", "EdDSA").works(EVERY),
+    row(OidcProvider, "tls_client_auth").works(EVERY),
+    row(OidcProvider, "self_signed_tls_client_auth").works(EVERY),
+    row(OidcProvider, "none").works(OF_USERS),
+    row(Authlib, "client_secret_basic").works(CLIENTS_AND_PASSWORDS),
+    row(Authlib, "client_secret_basic").with("issuer = \"{issuer}\"\n", "`issuer`").works(&[CLIENT_CREDENTIALS]),
+    row(Authlib, "client_secret_post").works(CLIENTS_AND_PASSWORDS),
     row(Authlib, "client_secret_post").client("reserved", "reserved characters").works(&[CLIENT_CREDENTIALS]),
-    row(Authlib, "client_secret_jwt").later(CLIENTS_AND_PASSWORDS),
-    row(Authlib, "private_key_jwt").client("private_key_jwt-RS256", "RS256").later(CLIENTS_AND_PASSWORDS),
-    row(Authlib, "private_key_jwt").client("private_key_jwt-ES256", "ES256").later(CLIENTS_AND_PASSWORDS),
-    row(Authlib, "none").later(PASSWORDS),
-    row(Authlib, "none").client(ISSUER, "the assertion's issuer").later(&[JWT_BEARER]),
+    row(Authlib, "client_secret_jwt").works(CLIENTS_AND_PASSWORDS),
+    row(Authlib, "private_key_jwt").client("private_key_jwt-RS256", "RS256").works(CLIENTS_AND_PASSWORDS),
+    row(Authlib, "private_key_jwt").client("private_key_jwt-ES256", "ES256").works(CLIENTS_AND_PASSWORDS),
+    row(Authlib, "none").works(PASSWORDS),
+    row(Authlib, "none").client(ISSUER, "the assertion's issuer").works(&[JWT_BEARER]),
     row(Fosite, "client_secret_basic").client("test-client", "its how-to's client").works(&[CLIENT_CREDENTIALS]),
     row(Fosite, "client_secret_post").client("test-client", "its how-to's client").works(&[CLIENT_CREDENTIALS]),
-    row(Fosite, "client_secret_basic").works(&[CLIENT_CREDENTIALS]).later(BEARERS),
+    row(Fosite, "client_secret_basic").works(CLIENTS_AND_BEARERS),
     row(Fosite, "client_secret_basic").client("reserved", "reserved characters").works(&[CLIENT_CREDENTIALS]),
-    row(Fosite, "client_secret_post").works(&[CLIENT_CREDENTIALS]).later(BEARERS),
-    row(Fosite, "private_key_jwt").client("private_key_jwt-RS256", "RS256").later(CLIENTS_AND_BEARERS),
-    row(Fosite, "private_key_jwt").client("private_key_jwt-PS256", "PS256").later(CLIENTS_AND_BEARERS),
-    row(Fosite, "private_key_jwt").client("private_key_jwt-ES256", "ES256").later(CLIENTS_AND_BEARERS),
-    row(Fosite, "none").later(BEARERS),
+    row(Fosite, "client_secret_post").works(CLIENTS_AND_BEARERS),
+    row(Fosite, "private_key_jwt").client("private_key_jwt-RS256", "RS256").works(CLIENTS_AND_BEARERS),
+    row(Fosite, "private_key_jwt").client("private_key_jwt-PS256", "PS256").works(CLIENTS_AND_BEARERS),
+    row(Fosite, "private_key_jwt").client("private_key_jwt-ES256", "ES256").works(CLIENTS_AND_BEARERS),
+    row(Fosite, "none").works(BEARERS),
     row(Couper, "client_secret_basic").client("my-client", "").works(&[CLIENT_CREDENTIALS]),
     row(Couper, "client_secret_post").client("my-client", "").works(&[CLIENT_CREDENTIALS]),
 ];
@@ -118,15 +118,12 @@ pub struct Row {
     note: &'static str,
     /// What the profile has besides.
     toml: &'static str,
-    /// The grants that have to work.
+    /// The grants that work with it.
     pub works: &'static [&'static str],
-    /// The grants that the server takes, and that this version of lanyard refuses by name: no longer refused, they have to
-    /// work.
-    pub later: &'static [&'static str],
 }
 
 const fn row(server: Server, method: &'static str) -> Row {
-    Row { server, method, client: method, note: "", toml: "", works: &[], later: &[] }
+    Row { server, method, client: method, note: "", toml: "", works: &[] }
 }
 
 impl Row {
@@ -142,22 +139,10 @@ impl Row {
         Self { works, ..self }
     }
 
-    const fn later(self, later: &'static [&'static str]) -> Self {
-        Self { later, ..self }
-    }
-
     /// Its first two cells.
     pub fn heading(&self) -> String {
         let note = if self.note.is_empty() { String::new() } else { format!(", {}", self.note) };
         format!("{} | `{}`{note}", self.server.name(), self.method)
-    }
-
-    /// What `lanyard check` says as long as it is for later.
-    pub fn refusal(&self) -> String {
-        match self.toml.split_once(" = ") {
-            Some((key, _)) => format!("profiles.p.{key}: unknown key"),
-            None => "is not available in this version".to_owned(),
-        }
     }
 
     /// The profile, without `ca_file`. Files are those of [`super::registrations::Registrations::write`].
