@@ -129,7 +129,7 @@ impl TokenClient {
             (Some(binding), Some(dpop)) => Some((binding, binding.prover(dpop, provider.profile()).await?)),
             _ => None,
         };
-        let instead = subject.or(latest.as_ref().map(|(_, token)| token));
+        let instead = subject.or_else(|| latest.as_ref().map(|(_, token)| token));
         let first = self.ask(provider, &url, instead, prover.as_ref()).await?;
         // RFC 9449 8: the server wants a nonce of its own in the proof. All else that is good for once is made anew too.
         let wants_nonce = first.reply.status.is_client_error()

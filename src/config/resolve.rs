@@ -4,6 +4,7 @@
 mod egress;
 mod profile;
 mod route;
+mod token_endpoint;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -36,8 +37,11 @@ pub(super) fn config(
     let forward = check.forward(file.forward);
     let listeners = check.listeners(file.listeners, admin.as_ref(), unmatched_written);
     check.own = sockets(&listeners, admin.as_ref());
+    let token_address = check.token_address(file.token_endpoint.as_ref());
+    check.own.extend(token_address);
     check.egress = check.egress(file.egress_proxy);
     let profiles = check.profiles(file.profiles);
+    let token_endpoint = file.token_endpoint.and_then(|at| check.own_token_endpoint(at, token_address, &profiles));
     let (routes, narrowed) = check.routes(file.routes, &profiles, &listeners);
     let ca = check.ca(file.ca);
     let limits = check.limits(&file.limits);
@@ -50,7 +54,8 @@ pub(super) fn config(
     let profiles = profiles.map(|profile| at_rest(profile, &routes, &narrowed)).chain(narrowed.iter().cloned());
     let profiles = profiles.map(|profile| (Arc::clone(&profile.name), Arc::new(profile))).collect();
     let egress_proxy = check.egress;
-    Some(Config { listeners, admin: admin?.value, forward, egress_proxy, profiles, routes, ca, limits, log })
+    let admin = admin?.value;
+    Some(Config { listeners, admin, token_endpoint, forward, egress_proxy, profiles, routes, ca, limits, log })
 }
 
 /// A profile that only narrowed ones are made from carries nothing itself: it asks for no token unless it is told to.

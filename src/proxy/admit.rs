@@ -22,6 +22,7 @@ use crate::{
     route::{Ambiguous, path, query},
     snapshot::{Profile, RouteEntry, Snapshot},
     token::{Slot, Unavailable},
+    token_endpoint::PLACEHOLDER,
 };
 
 /// The header fields of a request, however they are kept.
@@ -107,13 +108,13 @@ impl Injector {
             return Ok(Wanted::Nothing("unmatched"));
         };
         let placement = &profile.config.placement;
-        let has_own = || match placement {
+        let sent_own = || match placement {
             Placement::Query { parameter } => query::has(&target.path_and_query, parameter),
-            Placement::Header { name, .. } => fields.has(name),
-            Placement::Signature { fields: names } => names.first().is_some_and(|name| fields.has(name)),
+            Placement::Header { name, .. } => has_own(fields, name),
+            Placement::Signature { fields: names } => names.first().is_some_and(|name| has_own(fields, name)),
         };
         match profile.config.existing {
-            Existing::Reject if has_own() => {
+            Existing::Reject if sent_own() => {
                 let detail = match placement {
                     Placement::Query { parameter } => format!("the request has a parameter {parameter} of its own"),
                     Placement::Header { .. } | Placement::Signature { .. } => {
@@ -124,7 +125,7 @@ impl Injector {
                 let hint = "do not send it, or set `existing` of the profile to \"replace\" or \"keep\"";
                 Err(Refusal::new(Code::BadRequest, detail, hint).for_profile(&profile.config.name))
             }
-            Existing::Keep if has_own() => Ok(Wanted::Nothing("existing")),
+            Existing::Keep if sent_own() => Ok(Wanted::Nothing("existing")),
             Existing::Keep | Existing::Replace | Existing::Reject => {
                 let foreign = !connection.allow_browsers && headers::is_foreign(fields, host, target.host.as_str());
                 if foreign {
@@ -196,6 +197,12 @@ fn route(snapshot: &Snapshot, target: &Target, named: Named<'_>) -> Result<Optio
             Err(Refusal::new(Code::RouteDenied, detail, hint))
         }
     }
+}
+
+/// Whether the client sent this field itself; a placeholder in it, which lanyard gave out, stands for ours.
+fn has_own<F: Fields + ?Sized>(fields: &F, name: &HeaderName) -> bool {
+    let is_placeholder = |value: &[u8]| memchr::memmem::find(value, PLACEHOLDER.as_bytes()).is_some();
+    fields.all(name).any(|value| !is_placeholder(value))
 }
 
 /// The token of whoever sent the request, which the profile exchanges.

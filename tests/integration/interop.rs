@@ -1,5 +1,6 @@
 //! Real authorization servers (`tests/interop`), each way to get a token from each of them that both sides know, through
-//! lanyard to a resource server that asks the same authorization server about the token. The tables are printed.
+//! lanyard to a resource server that asks the same authorization server about the token. The tables are those of
+//! `docs/interoperability.md`.
 
 mod cases;
 mod couper;
@@ -17,7 +18,7 @@ use self::{
     resource::ResourceServer,
     servers::AuthorizationServer,
 };
-use super::support::{lanyard::command, *};
+use super::support::{lanyard::command, tools::repository, *};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_method_and_grant_at_every_server() {
@@ -28,11 +29,11 @@ async fn every_method_and_grant_at_every_server() {
     let cells = ROWS.iter().flat_map(|row| GRANTS.iter().map(move |grant| (row, *grant)));
     let cells: Vec<_> =
         futures::stream::iter(cells.map(|(row, grant)| scene.cell(row, grant))).buffered(2).collect().await;
-    println!("| server | client authentication | {} |", headings.join(" | "));
-    println!("|---|---|{}", "---|".repeat(GRANTS.len()));
+    let mut table = format!("| server | client authentication | {} |\n", headings.join(" | "));
+    table += &format!("|---|---|{}\n", "---|".repeat(GRANTS.len()));
     for (row, cells) in ROWS.iter().zip(cells.chunks(GRANTS.len())) {
         let shown: Vec<&str> = cells.iter().map(|cell| cell.as_ref().map_or("FAILED", |shown| shown)).collect();
-        println!("| {} | {} |", row.heading(), shown.join(" | "));
+        table += &format!("| {} | {} |\n", row.heading(), shown.join(" | "));
         failures.extend(
             cells.iter().filter_map(|cell| cell.as_ref().err()).map(|failure| format!("{}: {failure}", row.heading())),
         );
@@ -40,17 +41,23 @@ async fn every_method_and_grant_at_every_server() {
 
     let rows = futures::stream::iter(REFUSALS.iter().map(|refusal| scene.refused(refusal))).buffered(2);
     let rows: Vec<_> = rows.collect().await;
-    println!(
-        "\n| server | client authentication | what is wrong | `lanyard doctor` and the caller's 503 say |\n|---|---|---|---|"
-    );
+    let mut refusals =
+        "| server | client authentication | what is wrong | `lanyard doctor` and the caller's 503 say |\n\
+                        |---|---|---|---|\n"
+            .to_owned();
     for (refusal, row) in REFUSALS.iter().zip(rows) {
         let shown = row.unwrap_or_else(|failure| {
             failures.push(format!("{}, {}: {failure}", refusal.of.heading(), refusal.what));
             "FAILED".to_owned()
         });
-        println!("| {} | {} | {shown} |", refusal.of.heading(), refusal.what);
+        refusals += &format!("| {} | {} | {shown} |\n", refusal.of.heading(), refusal.what);
     }
+    println!("{table}\n{refusals}");
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let documented = std::fs::read_to_string(repository().join("docs/interoperability.md")).unwrap();
+    for table in [table, refusals] {
+        assert!(documented.contains(&table), "docs/interoperability.md has another table than this one:\n{table}");
+    }
 }
 
 /// The servers, started once for every case, and a resource server for each that asks it.

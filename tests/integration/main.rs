@@ -24,6 +24,7 @@ mod in_the_clear;
 mod interception;
 mod interop;
 mod limits;
+mod on_behalf;
 mod plain;
 mod provider_faults;
 mod rejection;
@@ -31,6 +32,7 @@ mod reload;
 mod seeds;
 mod streaming;
 mod targets;
+mod token_endpoint;
 mod token_life;
 #[cfg(target_os = "linux")]
 mod transparent;
