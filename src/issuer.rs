@@ -10,11 +10,16 @@
 //!
 //! The protected API that accepts these tokens is [`resource`].
 
+mod assertion;
+mod certificate_auth;
 mod claims;
 mod client;
 mod client_auth;
 mod error;
+mod incoming;
 mod introspect;
+mod jwk;
+mod jws;
 mod keys;
 mod ledger;
 mod metadata;
@@ -22,6 +27,7 @@ mod parameters;
 pub mod resource;
 mod settings;
 mod tenant;
+pub mod tls;
 mod token;
 
 use std::{
@@ -41,11 +47,18 @@ use axum::{
     routing::{get, post},
 };
 
-pub use self::{
-    client::{Client, ClientFormatError, ClientProblem},
-    settings::{Algorithm, IssuerError, Settings, UnknownAlgorithm},
+use self::{
+    assertion::Used, certificate_auth::ClientCa, client_auth::Clients, error::OAuthError, keys::Keys, ledger::Ledger,
+    tenant::Tenant,
 };
-use self::{client_auth::Clients, error::OAuthError, keys::Keys, ledger::Ledger, tenant::Tenant};
+pub use self::{
+    client::{
+        AuthMethod, CertificateName, Client, ClientFormatError, ClientProblem, GrantType, User,
+        file::{RegistrationError, Registrations},
+    },
+    jwk::{KeyProblem, KeySet},
+    settings::{Algorithm, IssuerError, Settings, Transport, TrustedIssuer, UnknownAlgorithm},
+};
 
 /// Tells the time of day, which is what `iat` and `exp` are made of; tests set their own.
 pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -54,8 +67,13 @@ pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 pub struct Issuer {
     /// The issuer identifier, exactly as in `iss` of tokens that belong to no tenant.
     identifier: String,
+    transport: Transport,
     clients: Clients,
+    trusted_issuers: Vec<TrustedIssuer>,
+    client_ca: ClientCa,
     keys: Keys,
+    /// The assertions and proofs that may not be used again.
+    used: Used,
     ledger: Mutex<Ledger>,
     lifetime: Duration,
     send_expires_in: bool,
@@ -82,9 +100,14 @@ impl Issuer {
     /// As for [`Issuer::new`].
     pub fn with_clock(settings: Settings, address: SocketAddr, clock: WallClock) -> Result<Self, IssuerError> {
         settings.check()?;
+        let scheme = if settings.transport == Transport::Tls { "https" } else { "http" };
         Ok(Self {
-            identifier: settings.issuer.unwrap_or_else(|| format!("http://{}", reachable(address))),
+            identifier: settings.issuer.unwrap_or_else(|| format!("{scheme}://{}", reachable(address))),
+            transport: settings.transport,
+            client_ca: ClientCa::new(&settings.client_ca)?,
             clients: Clients::new(settings.clients),
+            trusted_issuers: settings.trusted_issuers,
+            used: Used::default(),
             keys: Keys::new(settings.algorithm, settings.hs256_key.as_ref())?,
             ledger: Mutex::default(),
             lifetime: settings.lifetime,
@@ -154,6 +177,26 @@ impl Issuer {
             None => self.identifier.clone(),
             Some(name) => format!("{}{}{name}", self.base(), tenant::PREFIX),
         }
+    }
+
+    /// What stands before the path in URLs of the endpoints of `tenant`: the identifier, and the base of those for clients
+    /// with certificates, if that is another.
+    fn bases_of(&self, tenant: &Tenant) -> Vec<String> {
+        let identifier = self.identifier_of(tenant);
+        let mut bases = vec![identifier.trim_end_matches('/').to_owned()];
+        bases.extend(self.alias_of(tenant));
+        bases
+    }
+
+    /// The base of the endpoints for clients with certificates, if they have URLs of their own.
+    fn alias_of(&self, tenant: &Tenant) -> Option<String> {
+        let Transport::Both(address) = self.transport else { return None };
+        let base = format!("https://{}", reachable(address));
+        Some(tenant.name().map_or_else(|| base.clone(), |name| format!("{base}{}{name}", tenant::PREFIX)))
+    }
+
+    fn has_tls(&self) -> bool {
+        self.transport != Transport::Plain
     }
 
     /// The identifier without a slash at its end, to put a path behind.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Issuer, tenant};
+use super::{Issuer, certificate_auth, tenant, tls::Peer};
 
 /// The claims of an access token (RFC 9068 section 2.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,16 @@ pub(super) struct Claims {
     pub(super) jti: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) scope: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cnf: Option<Confirmation>,
+}
+
+/// What a request must prove beside having the token (RFC 7800 section 3.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Confirmation {
+    /// That it comes by a connection with this certificate (RFC 8705 section 3.1).
+    #[serde(rename = "x5t#S256", default, skip_serializing_if = "Option::is_none")]
+    pub(super) x5t: Option<String>,
 }
 
 impl Claims {
@@ -65,6 +75,8 @@ pub(super) enum TokenProblem {
     Revoked,
     #[error("Token has expired")]
     Expired,
+    #[error("Token is bound to a client certificate, and the connection has none or another")]
+    OtherCertificate,
 }
 
 impl Issuer {
@@ -85,6 +97,15 @@ impl Issuer {
             return Err(TokenProblem::Expired);
         }
         Ok(claims)
+    }
+
+    /// Checks that the connection is one that the token is bound to, if it is bound to any.
+    pub(super) fn check_binding(claims: &Claims, peer: &Peer) -> Result<(), TokenProblem> {
+        let bound = claims.cnf.as_ref().and_then(|cnf| cnf.x5t.as_ref());
+        match bound.is_none_or(|x5t| certificate_auth::thumbprint(peer).as_ref() == Some(x5t)) {
+            true => Ok(()),
+            false => Err(TokenProblem::OtherCertificate),
+        }
     }
 
     /// Whether the identifier is this server's, or that of one of its tenants.

@@ -15,9 +15,8 @@ use serde_json::json;
 use super::{
     Issuer,
     claims::Claims,
-    client_auth::Credentials,
     error::{Code, OAuthError, uncached},
-    parameters::Parameters,
+    incoming::Incoming,
     tenant::Tenant,
 };
 
@@ -26,7 +25,7 @@ pub(super) async fn introspect(
     tenant: Tenant,
     request: Request,
 ) -> Result<Response, OAuthError> {
-    let (token, _) = presented(&issuer, request).await?;
+    let (token, _) = presented(&issuer, &tenant, request).await?;
     let iss = issuer.identifier_of(&tenant);
     if let Some(claims) = issuer.verify(&token).ok().filter(|claims| claims.iss == iss) {
         return Ok(uncached(&Active { active: true, token_type: "Bearer", claims: &claims }));
@@ -60,7 +59,7 @@ pub(super) async fn revoke(
     tenant: Tenant,
     request: Request,
 ) -> Result<Response, OAuthError> {
-    let (token, client_id) = presented(&issuer, request).await?;
+    let (token, client_id) = presented(&issuer, &tenant, request).await?;
     let iss = issuer.identifier_of(&tenant);
     let now = issuer.now();
     let access = issuer.verify(&token).ok().filter(|claims| claims.iss == iss);
@@ -81,8 +80,8 @@ pub(super) async fn revoke(
 }
 
 /// The token that a request is about, and the id of the client that presents it.
-async fn presented(issuer: &Issuer, request: Request) -> Result<(String, String), OAuthError> {
-    let (headers, parameters) = Parameters::read(request).await?;
-    let client = issuer.clients.authenticate(&Credentials::from_request(&headers, &parameters)?)?;
-    Ok((parameters.require("token")?.to_owned(), client.id.clone()))
+async fn presented(issuer: &Issuer, tenant: &Tenant, request: Request) -> Result<(String, String), OAuthError> {
+    let incoming = Incoming::read(issuer, tenant.clone(), request).await?;
+    let (client, _) = issuer.authenticate(&incoming, issuer.credentials(&incoming)?)?;
+    Ok((incoming.parameters.require("token")?.to_owned(), client.id.clone()))
 }

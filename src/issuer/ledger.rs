@@ -102,6 +102,7 @@ mod tests {
             iat: 0,
             jti: String::new(),
             scope: None,
+            cnf: None,
         };
         for n in 0..5 * SWEEP_FROM as u64 {
             ledger.remember(&n.to_string(), claims(n + 10), n);

@@ -20,6 +20,8 @@ use super::{
     Issuer,
     claims::{Claims, TokenProblem},
     error::{describable, uncached},
+    incoming::peer_of,
+    tls::Peer,
 };
 
 /// What the protected API asks of a token, other than being good.
@@ -58,8 +60,9 @@ struct Resource {
 }
 
 async fn answer(State(resource): State<Arc<Resource>>, request: Request) -> Response {
+    let peer = peer_of(&request);
     let (parts, body) = request.into_parts();
-    let result = resource.admit(&parts.method, &parts.headers);
+    let result = resource.admit(&parts.method, &parts.headers, &peer);
     tracing::info!(
         target: "lanyard::issuer",
         method = %parts.method,
@@ -83,8 +86,9 @@ async fn answer(State(resource): State<Arc<Resource>>, request: Request) -> Resp
 }
 
 impl Resource {
-    fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<Claims, Denial> {
+    fn admit(&self, method: &Method, headers: &HeaderMap, peer: &Peer) -> Result<Claims, Denial> {
         let claims = self.issuer.verify(bearer(headers)?).map_err(Denial::BadToken)?;
+        Issuer::check_binding(&claims, peer).map_err(Denial::BadToken)?;
         if self.requirements.audience.as_ref().is_some_and(|wanted| !claims.aud.contains(wanted)) {
             return Err(Denial::OtherAudience);
         }

@@ -11,11 +11,11 @@ use axum::{
 use serde::Serialize;
 
 use super::{
-    Issuer,
-    claims::{Audience, Claims},
-    client::{Client, is_scope_token},
-    client_auth::Credentials,
+    Issuer, certificate_auth,
+    claims::{Audience, Claims, Confirmation},
+    client::{AuthMethod, Client, GrantType, is_scope_token},
     error::{Code, OAuthError, uncached},
+    incoming::Incoming,
     keys::random_text,
     ledger::Refresh,
     parameters::Parameters,
@@ -45,35 +45,35 @@ struct Facts {
 }
 
 async fn answer(issuer: &Issuer, tenant: &Tenant, request: Request, facts: &mut Facts) -> Result<Issued, OAuthError> {
-    let (headers, parameters) = Parameters::read(request).await?;
-    let grant_type = parameters.get("grant_type");
-    facts.grant_type = match grant_type {
+    let incoming = Incoming::read(issuer, tenant.clone(), request).await?;
+    let parameters = &incoming.parameters;
+    facts.grant_type = match parameters.get("grant_type") {
         None => "none",
-        Some(CLIENT_CREDENTIALS) => CLIENT_CREDENTIALS,
-        Some(REFRESH_TOKEN) => REFRESH_TOKEN,
-        Some(_) => "other",
+        Some(name) => GrantType::parse(name).map_or("other", GrantType::name),
     };
-    let grant_type = parameters.require("grant_type").map(str::to_owned)?;
-    let credentials = Credentials::from_request(&headers, &parameters)?;
-    if let Some(known) = issuer.clients.get(&credentials.id) {
+    let grant_type = parameters.require("grant_type")?;
+    let credentials = issuer.credentials(&incoming)?;
+    if let Some(known) = credentials.as_ref().and_then(|credentials| issuer.clients.get(&credentials.id)) {
         facts.client_id.clone_from(&known.id);
     }
-    let client = issuer.clients.authenticate(&credentials)?;
-    let grant = match grant_type.as_str() {
-        CLIENT_CREDENTIALS => Grant {
+    let (client, method) = issuer.authenticate(&incoming, credentials)?;
+    let grant = match issuer.allowed(client, grant_type)? {
+        GrantType::ClientCredentials if method == AuthMethod::None => {
+            let text = "A public client (token_endpoint_auth_method none) has no credentials to ask by (RFC 6749 4.4)";
+            return Err(OAuthError::new(Code::UnauthorizedClient, text));
+        }
+        GrantType::ClientCredentials => Grant {
             scope: client_scope(client, parameters.get("scope"))?,
-            aud: audience(issuer, client, tenant, &parameters)?,
+            aud: audience(issuer, client, tenant, parameters)?,
             refreshable: None,
         },
-        REFRESH_TOKEN if issuer.send_refresh_token => redeem(issuer, client, tenant, &parameters)?,
-        other => {
-            let known: String = other.chars().take(60).collect();
-            let supported = issuer.grant_types().join(", ");
-            let text = format!("Grant type '{known}' is not supported; supported: {supported}");
-            return Err(OAuthError::new(Code::UnsupportedGrantType, text));
+        GrantType::RefreshToken => redeem(issuer, client, tenant, parameters)?,
+        GrantType::Password | GrantType::JwtBearer | GrantType::TokenExchange => {
+            return Err(issuer.unsupported(grant_type));
         }
     };
-    issuer.issue(client, tenant, grant)
+    let cnf = issuer.confirmation(client, method, &incoming)?;
+    issuer.issue(client, tenant, grant, cnf)
 }
 
 /// What a token will be good for.
@@ -85,11 +85,57 @@ struct Grant {
 }
 
 impl Issuer {
-    pub(super) fn grant_types(&self) -> &'static [&'static str] {
-        if self.send_refresh_token { &[CLIENT_CREDENTIALS, REFRESH_TOKEN] } else { &[CLIENT_CREDENTIALS] }
+    /// Whether the client may ask for tokens in this way.
+    pub(super) fn may(&self, client: &Client, grant: GrantType) -> bool {
+        client.grant_types.contains(&grant) && (grant != GrantType::RefreshToken || self.send_refresh_token)
     }
 
-    fn issue(&self, client: &Client, tenant: &Tenant, grant: Grant) -> Result<Issued, OAuthError> {
+    /// The grant of this name, if the client may ask for it.
+    fn allowed(&self, client: &Client, name: &str) -> Result<GrantType, OAuthError> {
+        match GrantType::parse(name) {
+            Some(grant) if self.may(client, grant) => Ok(grant),
+            Some(grant) if self.clients.iter().any(|client| self.may(client, grant)) => {
+                let text = format!("This client may not use the grant type {name}: it is not in its grant_types");
+                Err(OAuthError::new(Code::UnauthorizedClient, text))
+            }
+            Some(_) | None => Err(self.unsupported(name)),
+        }
+    }
+
+    fn unsupported(&self, name: &str) -> OAuthError {
+        let known: String = name.chars().take(60).collect();
+        let supported = self.grant_types().join(", ");
+        let text = format!("Grant type '{known}' is not supported; supported: {supported}");
+        OAuthError::new(Code::UnsupportedGrantType, text)
+    }
+
+    /// What the new token is bound to.
+    fn confirmation(
+        &self,
+        client: &Client,
+        method: AuthMethod,
+        incoming: &Incoming,
+    ) -> Result<Option<Confirmation>, OAuthError> {
+        let by_certificate = matches!(method, AuthMethod::TlsClientAuth | AuthMethod::SelfSignedTlsClientAuth);
+        if !by_certificate && !client.certificate_bound {
+            return Ok(None);
+        }
+        match certificate_auth::thumbprint(&incoming.peer) {
+            Some(x5t) => Ok(Some(Confirmation { x5t: Some(x5t) })),
+            None => Err(OAuthError::invalid_request(
+                "This client's tokens are bound to its certificate (tls_client_certificate_bound_access_tokens), and the \
+                 connection has none",
+            )),
+        }
+    }
+
+    fn issue(
+        &self,
+        client: &Client,
+        tenant: &Tenant,
+        grant: Grant,
+        cnf: Option<Confirmation>,
+    ) -> Result<Issued, OAuthError> {
         let now = self.now();
         let lifetime = self.lifetime.as_secs();
         let claims = Claims {
@@ -101,6 +147,7 @@ impl Issuer {
             iat: now,
             jti: random_text::<16>(),
             scope: grant.scope,
+            cnf,
         };
         let access_token = match self.keys.sign(&claims) {
             Some(signed) => signed.map_err(|error| {
@@ -114,7 +161,7 @@ impl Issuer {
             }
         };
         self.tokens_issued.fetch_add(1, Ordering::Relaxed);
-        let refresh_token = self.send_refresh_token.then(|| {
+        let refresh_token = self.may(client, GrantType::RefreshToken).then(|| {
             let token = random_text::<32>();
             let refresh = Refresh {
                 iss: claims.iss,
@@ -197,7 +244,7 @@ fn audience(
             return Err(OAuthError::new(Code::InvalidTarget, text));
         }
     }
-    for asked in parameters.get("audience").into_iter().chain(parameters.resources().iter().map(String::as_str)) {
+    for asked in parameters.audiences().iter().chain(parameters.resources()).map(String::as_str) {
         if !client.audiences.is_empty() && !client.audiences.iter().any(|one| one == asked) {
             let text =
                 format!("Audience '{}' is not allowed for this client", asked.chars().take(200).collect::<String>());
@@ -216,7 +263,7 @@ fn audience(
 /// Takes a refresh token for what it is good for. It is used up by that (RFC 9700 section 4.14).
 fn redeem(issuer: &Issuer, client: &Client, tenant: &Tenant, parameters: &Parameters) -> Result<Grant, OAuthError> {
     let invalid = || OAuthError::new(Code::InvalidGrant, "Refresh token is unknown, expired, revoked or already used");
-    let token = parameters.require(REFRESH_TOKEN)?;
+    let token = parameters.require("refresh_token")?;
     let known = issuer.ledger().refresh(token, issuer.now());
     let refresh = known
         .filter(|refresh| refresh.client_id == client.id && refresh.iss == issuer.identifier_of(tenant))
@@ -231,9 +278,6 @@ fn redeem(issuer: &Issuer, client: &Client, tenant: &Tenant, parameters: &Parame
     }
     Ok(Grant { scope, aud: refresh.aud, refreshable: Some(refresh.scope) })
 }
-
-const CLIENT_CREDENTIALS: &str = "client_credentials";
-const REFRESH_TOKEN: &str = "refresh_token";
 
 /// How long an unused refresh token is good for, in seconds: a day.
 const REFRESH_LIFETIME: u64 = 24 * 3600;

@@ -121,7 +121,10 @@ async fn the_log_tells_each_token_request_and_no_secret() {
     assert!(requests[0].contains("lanyard::issuer: token request client_id=\"demo\""), "{log}");
     assert!(requests[0].contains("grant_type=\"client_credentials\" result=\"issued\""), "{log}");
     assert!(requests[1].contains("client_id=\"unknown\" grant_type=\"other\" result=\"invalid_client\""), "{log}");
-    assert!(requests[2].contains("client_id=\"demo\" grant_type=\"other\" result=\"unsupported_grant_type\""), "{log}");
+    assert!(
+        requests[2].contains("client_id=\"demo\" grant_type=\"password\" result=\"unsupported_grant_type\""),
+        "{log}"
+    );
     for secret in ["canary", "demo-secret", token.as_str()] {
         assert!(!log.contains(secret), "{log}");
     }
