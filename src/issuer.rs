@@ -16,6 +16,7 @@ mod claims;
 mod client;
 mod client_auth;
 mod error;
+mod grant;
 mod incoming;
 mod introspect;
 mod jwk;

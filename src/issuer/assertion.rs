@@ -30,7 +30,6 @@ pub(super) enum Single {
     /// It is, and `jti` has to be there.
     Required,
     /// It is if it has a `jti`.
-    #[allow(dead_code, reason = "the assertion grant is not there yet")]
     IfNamed,
     /// It is a credential that is presented again and again, as a projected service-account token is.
     Never,

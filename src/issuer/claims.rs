@@ -16,6 +16,9 @@ pub(super) struct Claims {
     pub(super) jti: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) scope: Option<String>,
+    /// Who acts for `sub` (RFC 8693 section 4.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) act: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cnf: Option<Confirmation>,
 }
@@ -109,7 +112,7 @@ impl Issuer {
     }
 
     /// Whether the identifier is this server's, or that of one of its tenants.
-    fn is_own(&self, iss: &str) -> bool {
+    pub(super) fn is_own(&self, iss: &str) -> bool {
         let tenant = |rest: &str| rest.strip_prefix(tenant::PREFIX).is_some_and(tenant::is_name);
         iss == self.identifier || iss.strip_prefix(self.base()).is_some_and(tenant)
     }

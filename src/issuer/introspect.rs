@@ -30,13 +30,13 @@ pub(super) async fn introspect(
     if let Some(claims) = issuer.verify(&token).ok().filter(|claims| claims.iss == iss) {
         return Ok(uncached(&Active { active: true, token_type: "Bearer", claims: &claims }));
     }
-    let refresh = issuer.ledger().refresh(&token, issuer.now()).filter(|refresh| refresh.iss == iss);
+    let refresh = issuer.ledger().refresh(&token, issuer.now()).filter(|refresh| refresh.iss == iss && !refresh.used);
     Ok(uncached(&match refresh {
         None => json!({ "active": false }),
         Some(refresh) => json!({
             "active": true,
             "client_id": refresh.client_id,
-            "sub": refresh.client_id,
+            "sub": refresh.sub,
             "scope": refresh.scope.unwrap_or_default(),
             "aud": refresh.aud,
             "iss": refresh.iss,
@@ -71,8 +71,9 @@ pub(super) async fn revoke(
     if let Some(claims) = &access {
         issuer.ledger().revoke(claims, now);
     }
-    if refresh.is_some() {
-        issuer.ledger().forget_refresh(&token);
+    if let Some(refresh) = &refresh {
+        // RFC 7009 section 2.1: with a refresh token goes all that came of the same grant.
+        issuer.ledger().revoke_family(&refresh.family);
     }
     tracing::info!(target: "lanyard::issuer", client_id, found = owner.is_some(), "revocation request");
     // A token that is unknown is as good as revoked (RFC 7009 section 2.2).

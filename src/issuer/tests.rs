@@ -2,6 +2,7 @@
 
 mod assertion;
 mod client;
+mod grants;
 mod lifecycle;
 mod mutual_tls;
 mod registration;

@@ -1,4 +1,4 @@
-//! `POST /oauth/token`: access tokens for client credentials, and for refresh tokens where they are given out.
+//! `POST /oauth/token`: access tokens for what is presented, which `grant.rs` judges.
 //!
 //! The order of checks is the order of the answers: what the request looks like, who asks, for which grant, for what.
 
@@ -12,13 +12,13 @@ use serde::Serialize;
 
 use super::{
     Issuer, certificate_auth,
-    claims::{Audience, Claims, Confirmation},
-    client::{AuthMethod, Client, GrantType, is_scope_token},
+    claims::{Claims, Confirmation},
+    client::{AuthMethod, Client, GrantType},
     error::{Code, OAuthError, uncached},
+    grant::{Grant, client_of},
     incoming::Incoming,
     keys::random_text,
     ledger::Refresh,
-    parameters::Parameters,
     tenant::Tenant,
 };
 
@@ -56,38 +56,24 @@ async fn answer(issuer: &Issuer, tenant: &Tenant, request: Request, facts: &mut 
     if let Some(known) = credentials.as_ref().and_then(|credentials| issuer.clients.get(&credentials.id)) {
         facts.client_id.clone_from(&known.id);
     }
-    let (client, method) = issuer.authenticate(&incoming, credentials)?;
-    let grant = match issuer.allowed(client, grant_type)? {
-        GrantType::ClientCredentials if method == AuthMethod::None => {
-            let text = "A public client (token_endpoint_auth_method none) has no credentials to ask by (RFC 6749 4.4)";
-            return Err(OAuthError::new(Code::UnauthorizedClient, text));
-        }
-        GrantType::ClientCredentials => Grant {
-            scope: client_scope(client, parameters.get("scope"))?,
-            aud: audience(issuer, client, tenant, parameters)?,
-            refreshable: None,
-        },
-        GrantType::RefreshToken => redeem(issuer, client, tenant, parameters)?,
-        GrantType::Password | GrantType::JwtBearer | GrantType::TokenExchange => {
-            return Err(issuer.unsupported(grant_type));
-        }
+    // RFC 7523 section 3.1: beside an assertion there need not be any other authentication of the client.
+    let authenticated = match (credentials, GrantType::parse(grant_type)) {
+        (None, Some(GrantType::JwtBearer)) => (client_of(issuer, &incoming)?, AuthMethod::PrivateKeyJwt),
+        (credentials, _) => issuer.authenticate(&incoming, credentials)?,
     };
+    let (client, method) = authenticated;
+    facts.client_id.clone_from(&client.id);
+    let kind = issuer.allowed(client, grant_type)?;
     let cnf = issuer.confirmation(client, method, &incoming)?;
+    let grant = issuer.redeem(kind, authenticated, cnf.as_ref(), &incoming)?;
     issuer.issue(client, tenant, grant, cnf)
-}
-
-/// What a token will be good for.
-struct Grant {
-    scope: Option<String>,
-    aud: Audience,
-    /// The scope of the next refresh token, where that is another: narrowing the access token does not narrow it.
-    refreshable: Option<Option<String>>,
 }
 
 impl Issuer {
     /// Whether the client may ask for tokens in this way.
     pub(super) fn may(&self, client: &Client, grant: GrantType) -> bool {
-        client.grant_types.contains(&grant) && (grant != GrantType::RefreshToken || self.send_refresh_token)
+        let has = |grant: GrantType| client.grant_types.contains(&grant);
+        has(grant) && (grant != GrantType::RefreshToken || self.send_refresh_token || has(GrantType::Password))
     }
 
     /// The grant of this name, if the client may ask for it.
@@ -137,16 +123,17 @@ impl Issuer {
         cnf: Option<Confirmation>,
     ) -> Result<Issued, OAuthError> {
         let now = self.now();
-        let lifetime = self.lifetime.as_secs();
+        let exp = now.saturating_add(self.lifetime.as_secs()).min(grant.not_after.unwrap_or(u64::MAX));
         let claims = Claims {
             iss: self.identifier_of(tenant),
-            sub: client.id.clone(),
+            sub: grant.sub,
             client_id: client.id.clone(),
             aud: grant.aud,
-            exp: now.saturating_add(lifetime),
+            exp,
             iat: now,
             jti: random_text::<16>(),
             scope: grant.scope,
+            act: grant.act,
             cnf,
         };
         let access_token = match self.keys.sign(&claims) {
@@ -161,22 +148,28 @@ impl Issuer {
             }
         };
         self.tokens_issued.fetch_add(1, Ordering::Relaxed);
-        let refresh_token = self.may(client, GrantType::RefreshToken).then(|| {
+        let refresh_token = grant.lineage.map(|lineage| {
             let token = random_text::<32>();
             let refresh = Refresh {
                 iss: claims.iss,
                 client_id: claims.client_id,
-                scope: grant.refreshable.unwrap_or_else(|| claims.scope.clone()),
+                sub: claims.sub,
+                scope: lineage.scope,
                 aud: claims.aud,
+                // What a client cannot prove by its credentials it has to prove by its key (RFC 9449 section 5).
+                cnf: claims.cnf.filter(|_| client.is_public()),
                 exp: now.saturating_add(REFRESH_LIFETIME),
+                family: lineage.family,
+                used: false,
             };
-            self.ledger().remember_refresh(&token, refresh, now);
+            self.ledger().remember_refresh(&token, refresh, (&claims.jti, exp), now);
             token
         });
         Ok(Issued {
             access_token,
+            issued_token_type: grant.issued_token_type,
             token_type: "Bearer",
-            expires_in: self.send_expires_in.then_some(lifetime),
+            expires_in: self.send_expires_in.then(|| exp.saturating_sub(now)),
             scope: claims.scope,
             refresh_token,
         })
@@ -187,6 +180,8 @@ impl Issuer {
 #[derive(Serialize)]
 struct Issued {
     access_token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'static str>,
     token_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_in: Option<u64>,
@@ -194,89 +189,6 @@ struct Issued {
     scope: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
-}
-
-/// The scope of a new token: what is asked for, if the client may have it; else all that it may have.
-fn client_scope(client: &Client, asked: Option<&str>) -> Result<Option<String>, OAuthError> {
-    match asked {
-        None if client.scopes.is_empty() => Ok(None),
-        None => Ok(Some(client.scopes.join(" "))),
-        Some(asked) => {
-            let may_have = |scope: &str| client.scopes.is_empty() || client.scopes.iter().any(|one| one == scope);
-            checked_scope(asked, may_have).map(Some)
-        }
-    }
-}
-
-/// The scopes in `asked`, each once, if all of them are allowed.
-fn checked_scope(asked: &str, allowed: impl Fn(&str) -> bool) -> Result<String, OAuthError> {
-    let mut scopes: Vec<&str> = Vec::new();
-    for scope in asked.split(' ').filter(|scope| !scope.is_empty()) {
-        if !is_scope_token(scope) {
-            return Err(OAuthError::new(Code::InvalidScope, "Malformed scope: expected names separated by spaces"));
-        }
-        if !allowed(scope) {
-            let text =
-                format!("Scope '{}' is not allowed for this client", scope.chars().take(100).collect::<String>());
-            return Err(OAuthError::new(Code::InvalidScope, text));
-        }
-        if !scopes.contains(&scope) {
-            scopes.push(scope);
-        }
-    }
-    if scopes.is_empty() {
-        return Err(OAuthError::new(Code::InvalidScope, "Malformed scope: expected names separated by spaces"));
-    }
-    Ok(scopes.join(" "))
-}
-
-/// `aud` of a new token: all that `audience` and `resource` name, if the client may name it.
-fn audience(
-    issuer: &Issuer,
-    client: &Client,
-    tenant: &Tenant,
-    parameters: &Parameters,
-) -> Result<Audience, OAuthError> {
-    let mut audiences: Vec<String> = Vec::new();
-    for resource in parameters.resources() {
-        if url::Url::parse(resource).is_err() || resource.contains('#') {
-            let text = "resource must be an absolute URI without a fragment (RFC 8707 section 2)";
-            return Err(OAuthError::new(Code::InvalidTarget, text));
-        }
-    }
-    for asked in parameters.audiences().iter().chain(parameters.resources()).map(String::as_str) {
-        if !client.audiences.is_empty() && !client.audiences.iter().any(|one| one == asked) {
-            let text =
-                format!("Audience '{}' is not allowed for this client", asked.chars().take(200).collect::<String>());
-            return Err(OAuthError::new(Code::InvalidTarget, text));
-        }
-        if !audiences.iter().any(|one| one == asked) {
-            audiences.push(asked.to_owned());
-        }
-    }
-    if audiences.is_empty() {
-        audiences.push(issuer.default_audience.clone().unwrap_or_else(|| issuer.identifier_of(tenant)));
-    }
-    Ok(audiences.into())
-}
-
-/// Takes a refresh token for what it is good for. It is used up by that (RFC 9700 section 4.14).
-fn redeem(issuer: &Issuer, client: &Client, tenant: &Tenant, parameters: &Parameters) -> Result<Grant, OAuthError> {
-    let invalid = || OAuthError::new(Code::InvalidGrant, "Refresh token is unknown, expired, revoked or already used");
-    let token = parameters.require("refresh_token")?;
-    let known = issuer.ledger().refresh(token, issuer.now());
-    let refresh = known
-        .filter(|refresh| refresh.client_id == client.id && refresh.iss == issuer.identifier_of(tenant))
-        .ok_or_else(invalid)?;
-    let granted = refresh.scope.as_deref().unwrap_or_default();
-    let scope = match parameters.get("scope") {
-        None => refresh.scope.clone(),
-        Some(asked) => Some(checked_scope(asked, |scope| granted.split(' ').any(|one| one == scope))?),
-    };
-    if !issuer.ledger().forget_refresh(token) {
-        return Err(invalid());
-    }
-    Ok(Grant { scope, aud: refresh.aud, refreshable: Some(refresh.scope) })
 }
 
 /// How long an unused refresh token is good for, in seconds: a day.
