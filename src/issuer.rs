@@ -1,5 +1,5 @@
 //! The embedded authorization server, for demo, development and tests; not for production: it keeps all it knows in
-//! memory and speaks plain HTTP.
+//! memory.
 //!
 //! | endpoint | does |
 //! |---|---|
@@ -8,13 +8,21 @@
 //! | `GET /.well-known/jwks.json`, `/.well-known/oauth-authorization-server`, `/.well-known/openid-configuration` | keys and metadata (RFC 8414): `metadata.rs` |
 //! | the same under `/api/v1/tenant/{tenant}`, and `GET .../strategies` | any tenant name; it becomes part of `iss` |
 //!
-//! The protected API that accepts these tokens is [`resource`].
+//! | at these | it knows |
+//! |---|---|
+//! | client authentication | `client_secret_basic`, `client_secret_post` (also in JSON), `client_secret_jwt`, `private_key_jwt`, a trusted issuer's JWT (RFC 7523), `tls_client_auth`, `self_signed_tls_client_auth` (RFC 8705), `none`: `client_auth.rs`, `certificate_auth.rs` |
+//! | grants | `client_credentials`, `refresh_token`, `password`, JWT bearer (RFC 7523), token exchange (RFC 8693): `grant.rs` |
+//! | binding | `cnf` with `x5t#S256` (RFC 8705) or `jkt` (DPoP, RFC 9449): `dpop.rs` |
+//!
+//! Clients are made from [`Settings`], or read from a file ([`Registrations`]). HTTPS is [`tls`]; the protected API that
+//! accepts the tokens is [`resource`].
 
 mod assertion;
 mod certificate_auth;
 mod claims;
 mod client;
 mod client_auth;
+mod dpop;
 mod error;
 mod grant;
 mod incoming;
@@ -49,14 +57,15 @@ use axum::{
 };
 
 use self::{
-    assertion::Used, certificate_auth::ClientCa, client_auth::Clients, error::OAuthError, keys::Keys, ledger::Ledger,
-    tenant::Tenant,
+    assertion::Used, certificate_auth::ClientCa, client_auth::Clients, dpop::Nonces, error::OAuthError, keys::Keys,
+    ledger::Ledger, tenant::Tenant,
 };
 pub use self::{
     client::{
         AuthMethod, CertificateName, Client, ClientFormatError, ClientProblem, GrantType, User,
         file::{RegistrationError, Registrations},
     },
+    dpop::NoncePolicy,
     jwk::{KeyProblem, KeySet},
     settings::{Algorithm, IssuerError, Settings, Transport, TrustedIssuer, UnknownAlgorithm},
 };
@@ -75,6 +84,9 @@ pub struct Issuer {
     keys: Keys,
     /// The assertions and proofs that may not be used again.
     used: Used,
+    /// How nonces are made, here and at the protected API, which has its own.
+    nonce_policy: Option<NoncePolicy>,
+    nonces: Option<Nonces>,
     ledger: Mutex<Ledger>,
     lifetime: Duration,
     send_expires_in: bool,
@@ -109,6 +121,8 @@ impl Issuer {
             clients: Clients::new(settings.clients),
             trusted_issuers: settings.trusted_issuers,
             used: Used::default(),
+            nonce_policy: settings.dpop_nonce,
+            nonces: settings.dpop_nonce.map(Nonces::new),
             keys: Keys::new(settings.algorithm, settings.hs256_key.as_ref())?,
             ledger: Mutex::default(),
             lifetime: settings.lifetime,
@@ -153,6 +167,7 @@ impl Issuer {
             audience: audience.map(str::to_owned),
             read_scope: scope.clone(),
             write_scope: scope,
+            url: None,
         };
         resource::router(Arc::clone(self), requirements)
     }

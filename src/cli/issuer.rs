@@ -17,7 +17,7 @@ use tokio::{net::TcpListener, sync::watch};
 use super::{Failed, asked_to_stop, runtime, say, say_error};
 use crate::{
     config::{Log, LogFormat},
-    issuer::{self, Algorithm, Client, Issuer as Server, Registrations, Settings, Transport},
+    issuer::{self, Algorithm, Client, Issuer as Server, NoncePolicy, Registrations, Settings, Transport},
     telemetry,
 };
 
@@ -29,7 +29,9 @@ use crate::{
 ///
 /// A --client authenticates by client_secret_basic or client_secret_post. A client in the --clients FILE may use
 /// client_secret_jwt, private_key_jwt (or a projected Kubernetes service-account token), tls_client_auth,
-/// self_signed_tls_client_auth or none as well.
+/// self_signed_tls_client_auth or none as well, and ask for tokens by client_credentials, refresh_token, password,
+/// urn:ietf:params:oauth:grant-type:jwt-bearer or urn:ietf:params:oauth:grant-type:token-exchange. Tokens are bound to
+/// the key of a DPoP proof (RFC 9449) and to the certificate of a client that authenticates by it (RFC 8705).
 #[derive(Debug, Args)]
 pub(super) struct Issuer {
     /// Where it listens
@@ -59,6 +61,15 @@ pub(super) struct Issuer {
     /// The iss claim [default: http://ADDRESS]
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
+    /// Ask for a nonce in each DPoP proof
+    #[arg(long)]
+    dpop_nonce: bool,
+    /// For how many proofs a nonce is good
+    #[arg(long, value_name = "COUNT", requires = "dpop_nonce", value_parser = clap::value_parser!(u32).range(1..))]
+    dpop_nonce_uses: Option<u32>,
+    /// How long a nonce is good, in seconds
+    #[arg(long, value_name = "SECONDS", requires = "dpop_nonce")]
+    dpop_nonce_lifetime: Option<u64>,
     /// Speak HTTPS, and ask clients for a certificate
     #[arg(long)]
     tls: bool,
@@ -130,6 +141,13 @@ impl Issuer {
         settings.send_expires_in = !self.no_expires_in;
         settings.send_refresh_token = self.refresh_tokens;
         settings.default_audience = self.audience;
+        settings.dpop_nonce = self.dpop_nonce.then(|| {
+            let usual = NoncePolicy::default();
+            NoncePolicy {
+                lifetime: self.dpop_nonce_lifetime.map_or(usual.lifetime, Duration::from_secs),
+                uses: self.dpop_nonce_uses.unwrap_or(usual.uses),
+            }
+        });
         settings.client_ca = client_ca.unwrap_or_default();
         settings.transport = match &alias {
             Some((_, address)) => Transport::Both(*address),

@@ -24,14 +24,27 @@ pub(super) struct Claims {
 }
 
 /// What a request must prove beside having the token (RFC 7800 section 3.1).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Confirmation {
     /// That it comes by a connection with this certificate (RFC 8705 section 3.1).
     #[serde(rename = "x5t#S256", default, skip_serializing_if = "Option::is_none")]
     pub(super) x5t: Option<String>,
+    /// That it is signed with this key (RFC 9449 section 6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) jkt: Option<String>,
 }
 
 impl Claims {
+    /// The thumbprint of the key that requests with the token have to be signed with.
+    pub(super) fn jkt(&self) -> Option<&str> {
+        self.cnf.as_ref()?.jkt.as_deref()
+    }
+
+    /// How the token is to be presented (`token_type`, RFC 6749 section 7.1).
+    pub(super) fn token_type(&self) -> &'static str {
+        if self.jkt().is_some() { "DPoP" } else { "Bearer" }
+    }
+
     pub(super) fn has_scope(&self, wanted: &str) -> bool {
         self.scope.as_deref().unwrap_or_default().split(' ').any(|scope| scope == wanted)
     }
@@ -80,6 +93,12 @@ pub(super) enum TokenProblem {
     Expired,
     #[error("Token is bound to a client certificate, and the connection has none or another")]
     OtherCertificate,
+    #[error("Token is bound to a key: the Authorization scheme must be DPoP, with a proof in the DPoP header")]
+    NoProof,
+    #[error("Token is bound to no key: the Authorization scheme must be Bearer")]
+    NotBound,
+    #[error("Token is bound to another key than that of the DPoP proof")]
+    OtherKey,
 }
 
 impl Issuer {

@@ -28,7 +28,7 @@ pub(super) async fn introspect(
     let (token, _) = presented(&issuer, &tenant, request).await?;
     let iss = issuer.identifier_of(&tenant);
     if let Some(claims) = issuer.verify(&token).ok().filter(|claims| claims.iss == iss) {
-        return Ok(uncached(&Active { active: true, token_type: "Bearer", claims: &claims }));
+        return Ok(uncached(&Active { active: true, token_type: claims.token_type(), claims: &claims }));
     }
     let refresh = issuer.ledger().refresh(&token, issuer.now()).filter(|refresh| refresh.iss == iss && !refresh.used);
     Ok(uncached(&match refresh {

@@ -201,7 +201,6 @@ impl PublicKey {
     }
 
     /// The thumbprint of the key (RFC 7638), in base64url: `jkt` of RFC 9449.
-    #[allow(dead_code, reason = "DPoP is not there yet")]
     pub(super) fn thumbprint(&self) -> String {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         // Members sorted by name, no spaces (RFC 7638 section 3.3).

@@ -124,7 +124,6 @@ pub(super) struct Jwt<'a> {
     pub(super) typ: Option<String>,
     x5t: Option<String>,
     /// The key that the JWT brings with it, for DPoP only: whoever signs an assertion does not choose its key.
-    #[allow(dead_code, reason = "DPoP is not there yet")]
     pub(super) jwk: Option<Map<String, Value>>,
     pub(super) claims: Map<String, Value>,
     message: &'a [u8],

@@ -64,6 +64,8 @@ struct Metadata<'a> {
     revocation_endpoint_auth_methods_supported: Vec<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     revocation_endpoint_auth_signing_alg_values_supported: Vec<&'static str>,
+    /// RFC 9449 section 5.1.
+    dpop_signing_alg_values_supported: Vec<&'static str>,
     /// RFC 8705 section 3.3.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     tls_client_certificate_bound_access_tokens: bool,
@@ -126,6 +128,7 @@ impl Issuer {
             revocation_endpoint: at("/oauth/revoke"),
             revocation_endpoint_auth_methods_supported: self.methods(),
             revocation_endpoint_auth_signing_alg_values_supported: self.assertion_algorithms(),
+            dpop_signing_alg_values_supported: Alg::names(false).collect(),
             tls_client_certificate_bound_access_tokens: self.has_tls(),
             mtls_endpoint_aliases: self.alias_of(tenant).map(|base| Aliases {
                 token_endpoint: format!("{base}/oauth/token"),

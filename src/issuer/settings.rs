@@ -9,7 +9,7 @@ use std::{
 
 use rustls::pki_types::CertificateDer;
 
-use super::{Client, client::ClientProblem, jwk::KeySet};
+use super::{Client, client::ClientProblem, dpop::NoncePolicy, jwk::KeySet};
 use crate::secret::Secret;
 
 /// What the authorization server issues, and to whom.
@@ -36,6 +36,8 @@ pub struct Settings {
     pub default_audience: Option<String>,
     /// Which of its listeners speak TLS. The server itself has none: it only tells clients of them.
     pub transport: Transport,
+    /// Whether DPoP proofs must have a nonce of the server's, and how long such a one is good (RFC 9449 section 8).
+    pub dpop_nonce: Option<NoncePolicy>,
     /// The CAs of the certificates for `tls_client_auth`.
     pub client_ca: Vec<CertificateDer<'static>>,
 }
@@ -86,6 +88,7 @@ impl Settings {
             trusted_issuers: Vec::new(),
             default_audience: None,
             transport: Transport::Plain,
+            dpop_nonce: None,
             client_ca: Vec::new(),
         }
     }

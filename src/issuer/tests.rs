@@ -2,6 +2,7 @@
 
 mod assertion;
 mod client;
+mod dpop;
 mod grants;
 mod lifecycle;
 mod mutual_tls;

@@ -14,7 +14,8 @@ use super::{
     Issuer, certificate_auth,
     claims::{Claims, Confirmation},
     client::{AuthMethod, Client, GrantType},
-    error::{Code, OAuthError, uncached},
+    dpop,
+    error::{Code, OAuthError, add_nonce, uncached},
     grant::{Grant, client_of},
     incoming::Incoming,
     keys::random_text,
@@ -34,7 +35,9 @@ pub(super) async fn token(State(issuer): State<Arc<Issuer>>, tenant: Tenant, req
         result = result.as_ref().map_or_else(|error| error.code.as_str(), |_| "issued"),
         "token request"
     );
-    result.map_or_else(IntoResponse::into_response, |body| uncached(&body))
+    let mut response = result.map_or_else(IntoResponse::into_response, |body| uncached(&body));
+    add_nonce(&mut response, issuer.nonces.as_ref(), issuer.now());
+    response
 }
 
 /// What the log may say of a request. A client is named only if there is one of that name: any other text may be a
@@ -56,6 +59,14 @@ async fn answer(issuer: &Issuer, tenant: &Tenant, request: Request, facts: &mut 
     if let Some(known) = credentials.as_ref().and_then(|credentials| issuer.clients.get(&credentials.id)) {
         facts.client_id.clone_from(&known.id);
     }
+    // Before anything is used up: who is asked for a nonce can repeat the request with the same assertion or token.
+    let jkt = issuer.check_proof(&dpop::Request {
+        headers: &incoming.headers,
+        method: "POST",
+        urls: &incoming.urls,
+        access_token: None,
+        nonces: issuer.nonces.as_ref(),
+    })?;
     // RFC 7523 section 3.1: beside an assertion there need not be any other authentication of the client.
     let authenticated = match (credentials, GrantType::parse(grant_type)) {
         (None, Some(GrantType::JwtBearer)) => (client_of(issuer, &incoming)?, AuthMethod::PrivateKeyJwt),
@@ -64,7 +75,7 @@ async fn answer(issuer: &Issuer, tenant: &Tenant, request: Request, facts: &mut 
     let (client, method) = authenticated;
     facts.client_id.clone_from(&client.id);
     let kind = issuer.allowed(client, grant_type)?;
-    let cnf = issuer.confirmation(client, method, &incoming)?;
+    let cnf = issuer.confirmation(client, method, jkt, &incoming)?;
     let grant = issuer.redeem(kind, authenticated, cnf.as_ref(), &incoming)?;
     issuer.issue(client, tenant, grant, cnf)
 }
@@ -100,19 +111,26 @@ impl Issuer {
         &self,
         client: &Client,
         method: AuthMethod,
+        jkt: Option<String>,
         incoming: &Incoming,
     ) -> Result<Option<Confirmation>, OAuthError> {
+        if client.dpop_bound && jkt.is_none() {
+            let text =
+                "This client's tokens are bound to a key (dpop_bound_access_tokens), and there is no DPoP header";
+            return Err(OAuthError::invalid_request(text));
+        }
         let by_certificate = matches!(method, AuthMethod::TlsClientAuth | AuthMethod::SelfSignedTlsClientAuth);
-        if !by_certificate && !client.certificate_bound {
-            return Ok(None);
-        }
-        match certificate_auth::thumbprint(&incoming.peer) {
-            Some(x5t) => Ok(Some(Confirmation { x5t: Some(x5t) })),
-            None => Err(OAuthError::invalid_request(
-                "This client's tokens are bound to its certificate (tls_client_certificate_bound_access_tokens), and the \
-                 connection has none",
-            )),
-        }
+        let x5t = if by_certificate || client.certificate_bound {
+            Some(certificate_auth::thumbprint(&incoming.peer).ok_or_else(|| {
+                OAuthError::invalid_request(
+                    "This client's tokens are bound to its certificate (tls_client_certificate_bound_access_tokens), \
+                     and the connection has none",
+                )
+            })?)
+        } else {
+            None
+        };
+        Ok((x5t.is_some() || jkt.is_some()).then_some(Confirmation { x5t, jkt }))
     }
 
     fn issue(
@@ -147,6 +165,7 @@ impl Issuer {
                 token
             }
         };
+        let token_type = claims.token_type();
         self.tokens_issued.fetch_add(1, Ordering::Relaxed);
         let refresh_token = grant.lineage.map(|lineage| {
             let token = random_text::<32>();
@@ -168,7 +187,7 @@ impl Issuer {
         Ok(Issued {
             access_token,
             issued_token_type: grant.issued_token_type,
-            token_type: "Bearer",
+            token_type,
             expires_in: self.send_expires_in.then(|| exp.saturating_sub(now)),
             scope: claims.scope,
             refresh_token,
