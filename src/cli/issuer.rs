@@ -222,10 +222,9 @@ impl Issuer {
             return settings.map(Some).map_err(|error| format!("{}: {error}", cert.display()));
         }
         // The name that its URLs have.
-        let host = match address {
-            _ if address.ip().is_unspecified() => "localhost".to_owned(),
-            SocketAddr::V4(v4) => v4.ip().to_string(),
-            SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+        let host = match address.ip() {
+            ip if ip.is_unspecified() => "localhost".to_owned(),
+            ip => ip.to_string(),
         };
         let (settings, pem) = issuer::tls::mint(&host).map_err(|error| error.to_string())?;
         match &self.tls_ca_out {

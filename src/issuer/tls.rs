@@ -3,23 +3,28 @@
 //! The handshake proves that a client has the key of its certificate, and nothing more: which certificates are good is
 //! decided for each client, where it is known which client it is.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Router,
     extract::connect_info::Connected,
     serve::{IncomingStream, Listener},
 };
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use rustls::{
     DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
-    server::{
-        ClientHello, ResolvesServerCert,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
-    sign::CertifiedKey,
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -27,11 +32,6 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-
-use crate::{
-    ca::{Authority, CaError, Leaves},
-    route::pattern::{Host, HostPattern},
-};
 
 /// The TLS settings of a server that asks for a client's certificate, and takes any or none.
 ///
@@ -41,55 +41,64 @@ pub fn settings(
     certificates: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    finished(|builder| builder.with_single_cert(certificates, key))
-}
-
-/// The same with certificates of a new CA, which signs for this host, for `localhost` and for the loopback addresses
-/// only. Also returns the CA's certificate in PEM form, for clients to trust.
-///
-/// # Errors
-/// A certificate cannot be made.
-pub fn mint(host: &str) -> Result<(Arc<ServerConfig>, String), CaError> {
-    let fault = |error: &dyn std::fmt::Display| CaError::Signing(error.to_string());
-    let mut patterns = Vec::new();
-    for name in ["localhost", "127.0.0.1", "[::1]", host] {
-        patterns.push(HostPattern::parse(name).map_err(|error| fault(&error))?);
-    }
-    let default = Host::parse(host).map_err(|error| fault(&error))?;
-    let (authority, _key) = Authority::new(&patterns)?;
-    let pem = authority.pem().to_owned();
-    let minting = Minting { leaves: Leaves::new(authority)?, default };
-    let settings = finished(|builder| Ok(builder.with_cert_resolver(Arc::new(minting))));
-    Ok((settings.map_err(|error| fault(&error))?, pem))
-}
-
-type Builder = rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>;
-
-fn finished(
-    with_certificate: impl FnOnce(Builder) -> Result<ServerConfig, rustls::Error>,
-) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(ring::default_provider());
     let anybody = AnyCertificate(provider.signature_verification_algorithms);
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut settings = with_certificate(builder.with_client_cert_verifier(Arc::new(anybody)))?;
+    let mut settings = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(Arc::new(anybody))
+        .with_single_cert(certificates, key)?;
     settings.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(settings))
 }
 
-/// A certificate for the name that the client asks for. Whether the CA may sign for it, clients check.
-#[derive(Debug)]
-struct Minting {
-    leaves: Leaves,
-    /// For clients that dial an address and name no host.
-    default: Host,
+/// The same with a certificate of a new CA, for this host, for `localhost` and for the loopback addresses. Also returns
+/// the CA's certificate in PEM form, for clients to trust. It signs this once, and its key is gone then.
+///
+/// # Errors
+/// The host is no DNS name and no address, or the machine gives no random numbers.
+pub fn mint(host: &str) -> Result<(Arc<ServerConfig>, String), MintError> {
+    let key = KeyPair::generate()?;
+    let now = SystemTime::now();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    (params.not_before, params.not_after) = ((now - CLOCK_SKEW).into(), (now + LIFETIME).into());
+    params.distinguished_name = named(&format!("lanyard issuer {}", crate::telemetry::new_id()));
+    let pem = params.self_signed(&key)?.pem();
+    let authority = Issuer::new(params, key);
+
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    if !names.iter().any(|name| name == host) {
+        names.push(host.to_owned());
+    }
+    let mut params = CertificateParams::new(names)?;
+    (params.not_before, params.not_after) = ((now - CLOCK_SKEW).into(), (now + LIFETIME).into());
+    // No name that could be a host's: OpenSSL would look for it among the names above.
+    params.distinguished_name = named("lanyard issuer");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, &authority)?.der().clone();
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    Ok((settings(vec![certificate], private)?, pem))
 }
 
-impl ResolvesServerCert for Minting {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| Host::parse(name).ok());
-        let settings = self.leaves.settings(named.as_ref().unwrap_or(&self.default)).ok()?;
-        settings.cert_resolver.resolve(hello)
-    }
+fn named(name: &str) -> rcgen::DistinguishedName {
+    let mut whole = rcgen::DistinguishedName::new();
+    whole.push(DnType::CommonName, name);
+    whole
+}
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum MintError {
+    /// It cannot be made.
+    #[error("a certificate cannot be made: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// TLS cannot use it.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 /// Takes any certificate whose key the client has.
@@ -222,3 +231,9 @@ impl Listener for Handshakes {
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a minted certificate is good; browsers and Apple's TLS take none of more than 398 days.
+const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Certificates begin so long ago: a client's clock may be behind.
+const CLOCK_SKEW: Duration = Duration::from_secs(3600);
