@@ -82,8 +82,10 @@ pub struct Issuer {
     trusted_issuers: Vec<TrustedIssuer>,
     client_ca: ClientCa,
     keys: Keys,
-    /// The assertions and proofs that may not be used again.
+    /// The assertions that may not be used again.
     used: Used,
+    /// The same of DPoP proofs, which anybody can make: they must not crowd out the others.
+    used_proofs: Used,
     /// How nonces are made, here and at the protected API, which has its own.
     nonce_policy: Option<NoncePolicy>,
     nonces: Option<Nonces>,
@@ -121,6 +123,7 @@ impl Issuer {
             clients: Clients::new(settings.clients),
             trusted_issuers: settings.trusted_issuers,
             used: Used::default(),
+            used_proofs: Used::default(),
             nonce_policy: settings.dpop_nonce,
             nonces: settings.dpop_nonce.map(Nonces::new),
             keys: Keys::new(settings.algorithm, settings.hs256_key.as_ref())?,

@@ -248,3 +248,59 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Vec<_> = all.collect::<Result<_, _>>().map_err(|error| wrong(&error))?;
     if all.is_empty() { Err(wrong(&"there is no certificate in it")) } else { Ok(all) }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        issuer: Issuer,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Issuer, clap::Error> {
+        Line::try_parse_from(["issuer"].iter().chain(arguments)).map(|line| line.issuer)
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        for arguments in [
+            &["--tls", "--tls-address", "127.0.0.1:0"][..],
+            &["--tls", "--tls-cert", "x"],
+            &["--tls", "--tls-key", "x"],
+            &["--tls", "--tls-cert", "x", "--tls-key", "y", "--tls-ca-out", "z"],
+            &["--dpop-nonce-uses", "1"],
+            &["--dpop-nonce", "--dpop-nonce-uses", "0"],
+        ] {
+            parse(arguments).unwrap_err();
+        }
+        assert_eq!(parse(&["--tls-ca-out", "x"]).unwrap().run(), Err(Failed::Usage));
+        assert_eq!(parse(&["--tls-address", "0.0.0.0:0"]).unwrap().run(), Err(Failed::Usage));
+        assert!(parse(&[]).unwrap().tls_settings().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_certificate_is_minted_or_read() {
+        crate::tls::install_provider();
+        let folder = std::env::temp_dir().join(format!("lanyard-issuer-{}", telemetry::new_id()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = |name: &str| folder.join(name).into_os_string().into_string().unwrap();
+        let (out, cert, key) = (path("out.pem"), path("cert.pem"), path("key.pem"));
+        assert!(parse(&["--tls", "--tls-ca-out", &out]).unwrap().tls_settings().unwrap().is_some());
+        assert_eq!(certificates(Path::new(&out)).unwrap().len(), 1);
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(&cert, params.self_signed(&pair).unwrap().pem()).unwrap();
+        let read = || parse(&["--tls", "--tls-cert", &cert, "--tls-key", &key]).unwrap().tls_settings();
+        assert!(read().unwrap_err().contains("key.pem"));
+        std::fs::write(&key, rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        assert!(read().unwrap_err().contains("cert.pem"));
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+        assert!(read().unwrap().is_some());
+        assert!(certificates(Path::new(&key)).unwrap_err().contains("there is no certificate in it"));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

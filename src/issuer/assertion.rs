@@ -60,7 +60,7 @@ impl Issuer {
             (Single::Required, None | Some("")) => problem("jti is missing"),
             (Single::Required | Single::IfNamed, Some(jti)) => {
                 let who = jwt.text("iss").unwrap_or_default();
-                self.used.first_time(&["assertion", who, jti], exp.saturating_add(LEEWAY), now)
+                self.used.first_time(&[who, jti], exp.saturating_add(LEEWAY), now)
             }
             (Single::IfNamed, None) | (Single::Never, _) => Ok(()),
         }

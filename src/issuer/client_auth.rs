@@ -66,6 +66,13 @@ enum Proof<'a> {
     Nothing,
 }
 
+impl Credentials<'_> {
+    /// Whether there is an id alone.
+    pub(super) const fn is_bare(&self) -> bool {
+        matches!(self.proof, Proof::Nothing)
+    }
+}
+
 impl Issuer {
     /// What the request says about who sends it. None: nothing at all.
     pub(super) fn credentials<'a>(&'a self, incoming: &'a Incoming) -> Result<Option<Credentials<'a>>, OAuthError> {

@@ -64,7 +64,7 @@ impl Issuer {
             return Err(Problem("jti is missing".to_owned()).into());
         };
         let until = self.now().saturating_add(2 * WINDOW);
-        self.used.first_time(&["dpop", &thumbprint, jti], until, self.now())?;
+        self.used_proofs.first_time(&[&thumbprint, jti], until, self.now())?;
         Ok(Some(thumbprint))
     }
 }

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::{
     Issuer,
     claims::Claims,
+    client::Client,
     error::{Code, OAuthError, uncached},
     incoming::Incoming,
     tenant::Tenant,
@@ -25,7 +26,13 @@ pub(super) async fn introspect(
     tenant: Tenant,
     request: Request,
 ) -> Result<Response, OAuthError> {
-    let (token, _) = presented(&issuer, &tenant, request).await?;
+    let (token, client) = presented(&issuer, &tenant, request).await?;
+    if client.is_public() {
+        // RFC 7662 section 2.1: or anybody could try tokens here.
+        return Err(OAuthError::invalid_client(
+            "A public client may not introspect tokens: anybody can say its client_id",
+        ));
+    }
     let iss = issuer.identifier_of(&tenant);
     if let Some(claims) = issuer.verify(&token).ok().filter(|claims| claims.iss == iss) {
         return Ok(uncached(&Active { active: true, token_type: claims.token_type(), claims: &claims }));
@@ -59,13 +66,14 @@ pub(super) async fn revoke(
     tenant: Tenant,
     request: Request,
 ) -> Result<Response, OAuthError> {
-    let (token, client_id) = presented(&issuer, &tenant, request).await?;
+    let (token, client) = presented(&issuer, &tenant, request).await?;
+    let client_id = &client.id;
     let iss = issuer.identifier_of(&tenant);
     let now = issuer.now();
     let access = issuer.verify(&token).ok().filter(|claims| claims.iss == iss);
     let refresh = issuer.ledger().refresh(&token, now).filter(|refresh| refresh.iss == iss);
     let owner = access.as_ref().map(|it| &it.client_id).or_else(|| refresh.as_ref().map(|it| &it.client_id));
-    if owner.is_some_and(|owner| *owner != client_id) {
+    if owner.is_some_and(|owner| owner != client_id) {
         return Err(OAuthError::new(Code::UnauthorizedClient, "The token was issued to another client"));
     }
     if let Some(claims) = &access {
@@ -80,9 +88,13 @@ pub(super) async fn revoke(
     Ok(StatusCode::OK.into_response())
 }
 
-/// The token that a request is about, and the id of the client that presents it.
-async fn presented(issuer: &Issuer, tenant: &Tenant, request: Request) -> Result<(String, String), OAuthError> {
+/// The token that a request is about, and the client that presents it.
+async fn presented<'a>(
+    issuer: &'a Issuer,
+    tenant: &Tenant,
+    request: Request,
+) -> Result<(String, &'a Client), OAuthError> {
     let incoming = Incoming::read(issuer, tenant.clone(), request).await?;
     let (client, _) = issuer.authenticate(&incoming, issuer.credentials(&incoming)?)?;
-    Ok((incoming.parameters.require("token")?.to_owned(), client.id.clone()))
+    Ok((incoming.parameters.require("token")?.to_owned(), client))
 }

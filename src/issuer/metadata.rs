@@ -113,6 +113,7 @@ impl Issuer {
 
     fn metadata(&self, tenant: &Tenant) -> Metadata<'_> {
         let issuer = self.identifier_of(tenant);
+        let confidential = self.methods().into_iter().filter(|name| *name != AuthMethod::None.name()).collect();
         let at = |path: &str| format!("{}{path}", issuer.trim_end_matches('/'));
         Metadata {
             token_endpoint: at("/oauth/token"),
@@ -123,7 +124,7 @@ impl Issuer {
             jwks_uri: self.keys.public_algorithm().map(|_| at("/.well-known/jwks.json")),
             scopes_supported: self.clients.scopes(),
             introspection_endpoint: at("/oauth/introspect"),
-            introspection_endpoint_auth_methods_supported: self.methods(),
+            introspection_endpoint_auth_methods_supported: confidential,
             introspection_endpoint_auth_signing_alg_values_supported: self.assertion_algorithms(),
             revocation_endpoint: at("/oauth/revoke"),
             revocation_endpoint_auth_methods_supported: self.methods(),

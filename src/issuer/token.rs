@@ -14,6 +14,7 @@ use super::{
     Issuer, certificate_auth,
     claims::{Claims, Confirmation},
     client::{AuthMethod, Client, GrantType},
+    client_auth::Credentials,
     dpop,
     error::{Code, OAuthError, add_nonce, uncached},
     grant::{Grant, client_of},
@@ -67,10 +68,9 @@ async fn answer(issuer: &Issuer, tenant: &Tenant, request: Request, facts: &mut 
         access_token: None,
         nonces: issuer.nonces.as_ref(),
     })?;
-    // RFC 7523 section 3.1: beside an assertion there need not be any other authentication of the client.
-    let authenticated = match (credentials, GrantType::parse(grant_type)) {
-        (None, Some(GrantType::JwtBearer)) => (client_of(issuer, &incoming)?, AuthMethod::PrivateKeyJwt),
-        (credentials, _) => issuer.authenticate(&incoming, credentials)?,
+    let authenticated = match GrantType::parse(grant_type) {
+        Some(GrantType::JwtBearer) => by_grant(issuer, &incoming, credentials)?,
+        _ => issuer.authenticate(&incoming, credentials)?,
     };
     let (client, method) = authenticated;
     facts.client_id.clone_from(&client.id);
@@ -78,6 +78,24 @@ async fn answer(issuer: &Issuer, tenant: &Tenant, request: Request, facts: &mut 
     let cnf = issuer.confirmation(client, method, jkt, &incoming)?;
     let grant = issuer.redeem(kind, authenticated, cnf.as_ref(), &incoming)?;
     issuer.issue(client, tenant, grant, cnf)
+}
+
+/// The client of an assertion grant: beside the assertion there need not be any other authentication (RFC 7523
+/// section 3.1), not of a client that authenticates by assertions anyway.
+fn by_grant<'a>(
+    issuer: &'a Issuer,
+    incoming: &Incoming,
+    credentials: Option<Credentials<'_>>,
+) -> Result<(&'a Client, AuthMethod), OAuthError> {
+    let Some(credentials) = credentials else { return Ok((client_of(issuer, incoming)?, AuthMethod::PrivateKeyJwt)) };
+    let known = issuer.clients.get(&credentials.id).filter(|it| it.methods.contains(&AuthMethod::PrivateKeyJwt));
+    match known {
+        Some(named) if credentials.is_bare() => match client_of(issuer, incoming)? {
+            client if client.id == named.id => Ok((client, AuthMethod::PrivateKeyJwt)),
+            _ => Err(OAuthError::invalid_client("The assertion is of another client than client_id")),
+        },
+        _ => issuer.authenticate(incoming, Some(credentials)),
+    }
 }
 
 impl Issuer {

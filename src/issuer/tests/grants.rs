@@ -139,6 +139,13 @@ async fn an_assertion_gives_tokens_of_its_subject() {
     let shown = server.introspect(&answer.text("access_token")).await;
     assert_eq!((shown.text("sub"), shown.text("client_id")), ("anybody".to_owned(), "demo".to_owned()));
 
+    // To name the client as well changes nothing, unless it is another.
+    assert_eq!(ask(&own.sign(&claims("robot", "zoe")), "client_id=robot").await.status, 200);
+    let named = ask(&cluster.sign(&claims("https://cluster", "anybody")), "client_id=robot").await;
+    named.is_error(401, "invalid_client", "stands for no client");
+    let named = ask(&own.sign(&claims("robot", "zoe")), "client_id=demo").await;
+    named.is_error(401, "invalid_client", "Missing client_secret");
+
     let once = own.sign(&claims("robot", "zoe"));
     assert_eq!(ask(&once, "").await.status, 200);
     ask(&once, "").await.is_error(400, "invalid_grant", "assertion: jti was used before");
@@ -298,6 +305,15 @@ async fn a_public_client_has_nothing_to_show_for_itself() {
     own.is_error(400, "unauthorized_client", "A public client");
     let user = server.form("/oauth/token", "grant_type=password&client_id=app&username=zoe&password=p").await;
     assert_eq!(user.status, 200, "{}", user.text);
+    let token = user.text("access_token");
+    let tried = server.form("/oauth/introspect", &format!("client_id=app&token={token}")).await;
+    tried.is_error(401, "invalid_client", "may not introspect");
+    let metadata = server.get("/.well-known/oauth-authorization-server").await;
+    assert!(metadata.get("token_endpoint_auth_methods_supported").to_string().contains("none"));
+    assert!(!metadata.get("introspection_endpoint_auth_methods_supported").to_string().contains("none"));
+    // But it may give its own back (RFC 7009 section 2.1).
+    assert_eq!(server.form("/oauth/revoke", &format!("client_id=app&token={token}")).await.status, 200);
+    assert_eq!(server.introspect(&token).await.get("active"), false);
     let secret = server.form("/oauth/token", "grant_type=client_credentials&client_id=app&client_secret=x").await;
     secret.is_error(401, "invalid_client", "but the client is registered for none");
 }
