@@ -65,6 +65,14 @@ impl Audience {
             Self::Many(many) => many.iter().any(|one| one == wanted),
         }
     }
+
+    /// All of them, for people.
+    pub(super) fn list(&self) -> String {
+        match self {
+            Self::One(one) => one.clone(),
+            Self::Many(many) => many.join(", "),
+        }
+    }
 }
 
 impl From<Vec<String>> for Audience {

@@ -22,6 +22,7 @@ use super::{
     dpop::{self, Nonces, Refusal},
     error::{NEEDS_NONCE, add_nonce, describable, uncached},
     incoming::peer_of,
+    jwk::short,
     jws::{Alg, Problem},
     tls::Peer,
 };
@@ -113,8 +114,10 @@ impl Resource {
             (Scheme::Dpop, None) => return Err(Denial::BadToken(TokenProblem::NotBound, Scheme::Bearer)),
             (Scheme::Dpop, Some(jkt)) => self.check_proof(parts, peer, token, jkt)?,
         }
-        if self.requirements.audience.as_ref().is_some_and(|wanted| !claims.aud.contains(wanted)) {
-            return Err(Denial::OtherAudience(scheme));
+        if let Some(wanted) = self.requirements.audience.as_ref().filter(|wanted| !claims.aud.contains(wanted)) {
+            let text =
+                format!("Token is for another audience: aud is {}, expected {wanted}", short(&claims.aud.list()));
+            return Err(Denial::OtherAudience(text, scheme));
         }
         match self.requirements.scope(&parts.method) {
             Some(scope) if !claims.has_scope(scope) => Err(Denial::MissingScope(scope.to_owned(), scheme)),
@@ -183,7 +186,7 @@ enum Denial {
     Malformed(&'static str),
     BadToken(TokenProblem, Scheme),
     BadProof(Refusal),
-    OtherAudience(Scheme),
+    OtherAudience(String, Scheme),
     MissingScope(String, Scheme),
 }
 
@@ -192,7 +195,7 @@ impl Denial {
         match self {
             Self::NoToken => "unauthorized",
             Self::Malformed(_) => "invalid_request",
-            Self::BadToken(..) | Self::OtherAudience(_) => "invalid_token",
+            Self::BadToken(..) | Self::OtherAudience(..) => "invalid_token",
             Self::BadProof(Refusal::Invalid(_)) => "invalid_dpop_proof",
             Self::BadProof(Refusal::Nonce) => "use_dpop_nonce",
             Self::MissingScope(..) => "insufficient_scope",
@@ -204,7 +207,7 @@ impl Denial {
         match self {
             Self::NoToken | Self::Malformed(_) => Scheme::Bearer,
             Self::BadProof(_) => Scheme::Dpop,
-            Self::BadToken(_, scheme) | Self::OtherAudience(scheme) | Self::MissingScope(_, scheme) => *scheme,
+            Self::BadToken(_, scheme) | Self::OtherAudience(_, scheme) | Self::MissingScope(_, scheme) => *scheme,
         }
     }
 }
@@ -218,7 +221,7 @@ impl IntoResponse for Denial {
             Self::BadToken(problem, _) => (StatusCode::UNAUTHORIZED, problem.to_string()),
             Self::BadProof(Refusal::Invalid(problem)) => (StatusCode::UNAUTHORIZED, format!("DPoP: {problem}")),
             Self::BadProof(Refusal::Nonce) => (StatusCode::UNAUTHORIZED, NEEDS_NONCE.to_owned()),
-            Self::OtherAudience(_) => (StatusCode::UNAUTHORIZED, "Token is for another audience".to_owned()),
+            Self::OtherAudience(text, _) => (StatusCode::UNAUTHORIZED, text.clone()),
             Self::MissingScope(scope, _) => (StatusCode::FORBIDDEN, format!("This needs the scope {scope}")),
         };
         let description = describable(&description);

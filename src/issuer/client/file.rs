@@ -34,11 +34,10 @@ impl Registrations {
     /// # Errors
     /// A file cannot be read or is too large; a member is unknown, missing or of the wrong kind.
     pub fn read(path: &Path) -> Result<Self, RegistrationError> {
-        let text = read(path).map_err(|what| RegistrationError(format!("{}: {what}", path.display())))?;
+        let named = |what: String| RegistrationError(format!("{}: {what}", path.display()));
+        let text = read(path).map_err(named)?;
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
-        Self::parse(&text, folder).map_err(|RegistrationError(what)| {
-            RegistrationError(format!("{}: {what}", path.display())) //
-        })
+        Self::parse(&text, folder).map_err(|error| named(error.0))
     }
 
     /// Reads the text of such a file; `folder`: where the files are that it names.
