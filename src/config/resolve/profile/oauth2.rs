@@ -227,7 +227,7 @@ impl Check<'_, '_> {
         })
     }
 
-    fn subject(&mut self, at: At<SubjectValue>, table: &mut ProfileTable) -> Option<Subject> {
+    fn subject(&mut self, at: At<SubjectValue>, table: &ProfileTable) -> Option<Subject> {
         let place = at.place();
         match at.value {
             SubjectValue::Source(source) => {
