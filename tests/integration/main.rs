@@ -25,6 +25,7 @@ mod interception;
 mod limits;
 mod plain;
 mod provider_faults;
+mod providers;
 mod rejection;
 mod reload;
 mod seeds;
