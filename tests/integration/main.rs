@@ -28,6 +28,7 @@ mod provider_faults;
 mod providers;
 mod rejection;
 mod reload;
+mod rotation;
 mod seeds;
 mod streaming;
 mod targets;
