@@ -33,13 +33,17 @@ pub trait Credential: Send + Sync + fmt::Debug {
 pub struct Fetched {
     /// What requests carry of it.
     pub material: Material,
-    /// How long it lives from the moment the request was sent; `None` where nobody tells. Zero: it is already over.
+    /// How long it lives from the moment the request was sent; `None` where nobody tells. Zero: it is already over;
+    /// [`Fetched::FOREVER`]: it does not expire.
     pub lifetime: Option<Duration>,
     /// Something that succeeded but that an operator should know: the provider granted fewer scopes than asked for.
     pub warning: Option<String>,
 }
 
 impl Fetched {
+    /// The lifetime of what does not expire: a thousand years, which every clock can count to and no provider is believed.
+    pub const FOREVER: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
+
     /// A token that says nothing else.
     pub const fn token(token: Secret, lifetime: Option<Duration>) -> Self {
         Self { material: Material::Token(token), lifetime, warning: None }

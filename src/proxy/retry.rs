@@ -22,20 +22,21 @@ pub fn wants_scope<F: Fields + ?Sized>(fields: &F) -> bool {
 }
 
 /// After an answer: fetches a new token if this one was rejected. Whether the request is to be sent again with it: not
-/// where its body cannot be replayed. Then the answer goes back to the client, and the next request has the new token.
+/// where it is the same text, nor where the body cannot be replayed. Then the answer goes back to the client, and the next request has the new token.
 pub(super) async fn renew(
     context: &mut Context,
     status: StatusCode,
     wants_scope: impl FnOnce() -> bool,
     replays: impl FnOnce(usize) -> bool,
 ) -> bool {
-    let Carried::Token { profile, token } = &context.credential else { return false };
+    let Carried::Token { profile, token: rejected } = &context.credential else { return false };
     if context.retried || !profile.config.retry_statuses.contains(&status) || wants_scope() {
         return false;
     }
     let profile = Arc::clone(profile);
-    let Some(newer) = profile.slot.reject(token.serial, context.request_id).await else { return false };
-    if !replays(profile.config.replay_limit) {
+    let Some(newer) = profile.slot.reject(rejected.serial, context.request_id).await else { return false };
+    // A secret that was read anew and did not change would be refused once more.
+    if newer.form.is_same_text(&rejected.form) || !replays(profile.config.replay_limit) {
         return false;
     }
     context.retried = true;
