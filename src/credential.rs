@@ -2,7 +2,20 @@
 //!
 //! One trait, so that a token's life (`token`) knows nothing of OAuth, and one error, which knows whether trying again
 //! soon can help and what an operator should do. What has to be signed anew for each request is a [`Signer`].
+//!
+//! OAuth2's grants are in `oauth`; here is one file for each other kind, and what they share: `signing` reads keys,
+//! `document` finds a token in text or JSON, `answer` tells of a provider's refusal, `metadata` asks a cloud's metadata server.
 
+mod answer;
+pub mod azure_managed_identity;
+mod document;
+pub mod exec;
+pub mod file;
+pub mod fixed;
+pub mod github_app;
+pub mod google_metadata;
+pub mod jwt;
+mod metadata;
 pub mod signing;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
