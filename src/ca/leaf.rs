@@ -110,8 +110,10 @@ impl Leaves {
         params.not_after = (now + LIFETIME).min(self.authority.expires).into();
         params.serial_number = Some(random_serial());
         params.distinguished_name = DistinguishedName::new();
-        // RFC 5280, ub-common-name: 64 characters. Clients look at the alternative name.
-        let name = if host.as_str().len() <= 64 { host.as_str() } else { "lanyard" };
+        // RFC 5280, ub-common-name: 64 characters. Clients look at the alternative name; but OpenSSL holds a name here that
+        // could be a host's against the CA's constraints, and takes an address for one.
+        let can_stand = host.as_str().len() <= 64 && host.ip().is_none();
+        let name = if can_stand { host.as_str() } else { "lanyard's leaf" };
         params.distinguished_name.push(DnType::CommonName, name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -193,6 +195,16 @@ mod tests {
         {
             assert_eq!(verify(&address, host, now).is_ok(), permitted, "{host}");
             assert_eq!(address.authority.covers([&HostPattern::parse(host).unwrap()]).is_ok(), permitted, "{host}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_no_common_name() {
+        let leaves = leaves(&["192.0.2.1", "a.test"]);
+        for (host, expected) in [("a.test", "CN=a.test"), ("192.0.2.1", "CN=lanyard's leaf")] {
+            let chain = leaves.chain(&Host::parse(host).unwrap(), SystemTime::now()).unwrap();
+            let (_, leaf) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
+            assert_eq!(leaf.subject().to_string(), expected);
         }
     }
 
