@@ -22,6 +22,7 @@ mod exec;
 mod http2;
 mod in_the_clear;
 mod interception;
+mod kinds;
 mod limits;
 mod plain;
 mod provider_faults;
