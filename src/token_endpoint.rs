@@ -157,13 +157,10 @@ async fn real(profile: &Profile, request_id: RequestId) -> Result<Value, Refusal
     };
     let text = value.to_str().unwrap_or_default();
     let text = text.strip_prefix(prefix.as_str()).unwrap_or(text).trim_start();
-    let mut body = json!({ "access_token": text, "token_type": "Bearer" });
-    // Where it does not expire there is nothing to tell (RFC 6749 5.1).
-    let left = profile.slot.status().token.map_or(Some(Duration::ZERO), |(_, _, left)| left);
-    if let (Some(left), Some(members)) = (left, body.as_object_mut()) {
-        members.insert("expires_in".to_owned(), left.as_secs().into());
-    }
-    Ok(body)
+    // What does not expire may still be replaced: the client is to come back for it.
+    let left = |left: Option<Duration>| left.unwrap_or(PLACEHOLDER_LIFETIME).as_secs();
+    let left = profile.slot.status().token.map_or(0, |(_, _, time)| left(time));
+    Ok(json!({ "access_token": text, "token_type": "Bearer", "expires_in": left }))
 }
 
 /// What a client asks for, as far as it counts here.

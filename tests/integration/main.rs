@@ -23,6 +23,7 @@ mod http2;
 mod in_the_clear;
 mod interception;
 mod interop;
+mod kinds;
 mod limits;
 mod on_behalf;
 mod plain;
