@@ -20,7 +20,7 @@ use crate::{
     ca::{Authority, CaError, Files, Leaves},
     clock::Clock,
     config::{self, CaBundle, Config, CredentialKind, Limits},
-    credential::Credential,
+    credential::{Credential, aws::Aws},
     egress::connect::Dialer,
     metrics::{Metrics, NO_PROFILE, ProfileMetrics},
     oauth::TokenClient,
@@ -190,6 +190,7 @@ pub fn credential(definition: &config::Profile, dialer: &Dialer) -> Result<Arc<d
             let client = TokenClient::new(&definition.name, oauth2, dialer).map_err(|e| e.to_string())?;
             Ok(Arc::new(client))
         }
+        CredentialKind::AwsSigV4(aws) => Ok(Arc::new(Aws::new(&definition.name, aws, dialer)?)),
         _ => Err("not in this build".to_owned()),
     }
 }

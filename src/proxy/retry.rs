@@ -1,6 +1,6 @@
 //! The 401 loop: one rejected token costs one fetch, and the request goes out once more if its body can be replayed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use http::{StatusCode, header};
 use pingora::{Error, ErrorType, http::ResponseHeader, proxy::Session};
@@ -9,6 +9,7 @@ use super::{
     admit::Fields,
     context::{Carried, Context},
 };
+use crate::token::Form;
 
 /// The error that makes pingora send a request again.
 pub const REJECTED: ErrorType = ErrorType::Custom("token_rejected");
@@ -33,14 +34,38 @@ pub(super) async fn renew(
     if context.retried || !profile.config.retry_statuses.contains(&status) || wants_scope() {
         return false;
     }
-    let profile = Arc::clone(profile);
-    let Some(newer) = profile.slot.reject(token.serial, context.request_id).await else { return false };
-    if !replays(profile.config.replay_limit) {
+    let (profile, old) = (Arc::clone(profile), Arc::clone(token));
+    let Some(newer) = profile.slot.reject(old.serial, context.request_id).await else { return false };
+    if !replays(profile.config.replay_limit) || sign_alike(&old.form, &newer.form) {
         return false;
     }
     context.retried = true;
     context.credential = Carried::Token { profile, token: newer };
     true
+}
+
+/// Whether two credentials sign with one key: what was refused once is refused again.
+fn sign_alike(old: &Form, newer: &Form) -> bool {
+    match (old, newer) {
+        (Form::Signer(old), Form::Signer(newer)) => old.key().is_some_and(|key| newer.key() == Some(key)),
+        _ => false,
+    }
+}
+
+/// The time at an upstream (`Date`) that refused a request with this status, where signatures may be about it.
+pub(super) fn refused_at<F: Fields + ?Sized>(status: StatusCode, fields: &F) -> Option<SystemTime> {
+    if !matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) {
+        return None;
+    }
+    let date = std::str::from_utf8(fields.all(&header::DATE).next()?).ok()?;
+    httpdate::parse_http_date(date).ok()
+}
+
+/// Tells the signer, if there is one, when it was at the upstream that refused its request.
+pub(super) fn tell(context: &Context, refused_at: Option<SystemTime>) {
+    if let (Some(date), Some(signer)) = (refused_at, context.credential.signer()) {
+        signer.refused_at(date);
+    }
 }
 
 /// The error that sends a request of pingora's again, where that is to be.
@@ -49,6 +74,7 @@ pub(super) async fn after_answer(
     context: &mut Context,
     answer: &ResponseHeader,
 ) -> Option<Box<Error>> {
+    tell(context, refused_at(answer.status, &answer.headers));
     let body = session.as_ref();
     let replays = |limit| !body.retry_buffer_truncated() && body.body_bytes_read() <= limit;
     if !renew(context, answer.status, || wants_scope(&answer.headers), replays).await {

@@ -1,6 +1,9 @@
 //! An upstream's answer: its head read and written anew for the client, and where its body ends (RFC 9112 6.3).
 
-use std::{mem::MaybeUninit, time::Duration};
+use std::{
+    mem::MaybeUninit,
+    time::{Duration, SystemTime},
+};
 
 use http::{Method, StatusCode, header};
 
@@ -22,6 +25,8 @@ pub(super) struct Answer {
     pub(super) granted: Option<Duration>,
     /// Whether the credential was refused for good: a new one would not help (RFC 6750 3.1).
     pub(super) wants_scope: bool,
+    /// The time at the upstream, if it refused the request.
+    pub(super) refused_at: Option<SystemTime>,
 }
 
 /// What follows a head.
@@ -115,6 +120,7 @@ pub(super) fn read(bytes: &[u8], method: &Method, out: &mut Vec<u8>) -> Result<O
         reusable: version_keeps && !connection.closes && ended_by_itself && !old_chunks && !told_twice,
         granted: granted(fields),
         wants_scope: retry::wants_scope(fields),
+        refused_at: retry::refused_at(status, fields),
     }))
 }
 
