@@ -207,6 +207,47 @@ async fn large_bodies_are_signed_in_chunks_for_s3() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn http2_clients_have_their_bodies_signed_too() {
+    let authority = Authority::new();
+    for alpn in ["http/1.1", "h2"] {
+        let upstream = Service::start_tls(&keys(1), authority.server(&["localhost"], &[alpn])).await;
+        let folder = Folder::new();
+        folder.write("ca.pem", authority.pem());
+        let config = format!(
+            "[[listeners]]\naddress = \"127.0.0.1:0\"\nupstream = \"https://localhost:{}\"\n{}{}",
+            upstream.address.port(),
+            profile("s3", 1, ""),
+            "[[routes]]\nhost = \"localhost\"\nprofile = \"aws\"\nca_file = \"ca.pem\"\n"
+        );
+        let config = config.replace("\"localhost\"", &format!("\"localhost:{}\"", upstream.address.port()));
+        let lanyard = Lanyard::start_in(folder, &config, &[]).await;
+        let client = h2::H2::open(lanyard.address()).await;
+        let mut sent = Vec::new();
+        for (size, told) in [(0, false), (7, false), (65_536, false), (65_536, true), (200_000, true)] {
+            let (answer, body) = put(&client, lanyard.address(), size, told).await;
+            assert_eq!(answer.status, 200, "{alpn}, {size}: {}", answer.body);
+            sent.push(body);
+        }
+        let (answer, _) = put(&client, lanyard.address(), 65_537, false).await;
+        assert_eq!((answer.status, answer.refusal()), (413, "unsignable"), "{}", answer.body);
+        assert_eq!(upstream.verified("s3").await, sent);
+        lanyard.finish().await;
+    }
+}
+
+/// PUT by HTTP/2, which does not have to tell a length; a body of none ends with a frame of its own.
+async fn put(client: &h2::H2, address: &str, size: usize, told: bool) -> (h2::H2Answer, Vec<u8>) {
+    let body = noise(size);
+    let mut request = ::http::Request::put(format!("http://{address}/bucket/key"));
+    if told {
+        request = request.header("content-length", size);
+    }
+    let mut stream = client.requests.begin(request.body(()).unwrap(), false).await;
+    stream.send.send_data(body.clone().into(), true).unwrap();
+    (stream.answer().await, body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unsigned_bodies_go_where_nobody_can_change_them() {
     let authority = Authority::new();
     let tls = Service::start_tls(&keys(1), authority.server(&["localhost", "127.0.0.1"], &["http/1.1"])).await;
