@@ -141,7 +141,9 @@ async fn a_refused_key_is_fetched_anew_and_the_request_signed_anew() {
         let (metadata, upstream) =
             (Metadata::start(&keys, Duration::from_secs(3600)).await, Service::start(&keys).await);
         let source = sourced(&format!("\"imds\"\nmetadata_endpoint = \"http://{}\"", metadata.address));
-        let lanyard = Lanyard::start(&format!("{source}{}", upstream.route("api.test", "aws", ""))).await;
+        // At the loudest level no part of a credential is told.
+        let config = format!("[log]\nlevel = \"trace\"\n{source}{}", upstream.route("api.test", "aws", ""));
+        let lanyard = Lanyard::start_in(Folder::new(), &config, &[("RUST_LOG", "trace")]).await;
         lanyard.ready().await;
         keys.lock().unwrap().get_mut("ASIATEST1").unwrap().until = Some(std::time::SystemTime::UNIX_EPOCH);
         let body = noise(size);
