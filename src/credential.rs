@@ -7,6 +7,7 @@
 //! `document` finds a token in text or JSON, `answer` tells of a provider's refusal, `metadata` asks a cloud's metadata server.
 
 mod answer;
+pub mod aws;
 pub mod azure_managed_identity;
 mod document;
 pub mod exec;
@@ -18,13 +19,18 @@ pub mod jwt;
 mod metadata;
 pub mod signing;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 
-use crate::secret::Secret;
+use crate::{aws::ChunkEncoder, secret::Secret};
 
 /// A source of credentials. Called by one task at a time; everything that may rotate is read at each call.
 #[async_trait]
@@ -90,6 +96,28 @@ pub trait Signer: Send + Sync + fmt::Debug {
     /// The request cannot be signed as it is, in words for the client and the log.
     fn sign(&self, request: &Outgoing<'_>) -> Result<Signature, SigningError>;
 
+    /// The same for a request whose body comes while it goes out.
+    ///
+    /// # Errors
+    /// As [`Signer::sign`].
+    fn sign_streamed(&self, request: &Outgoing<'_>) -> Result<Streamed, SigningError> {
+        Ok(Streamed { fields: self.sign(request)?, chunks: None })
+    }
+
+    /// Whether it has to see the whole of a body before it signs. Asked before any of the body is read, with what the
+    /// client says of it; `length`: bytes, where that was told.
+    fn wants_body(&self, _headers: &HeaderMap, _length: Option<u64>) -> bool {
+        false
+    }
+
+    /// Which key it signs with, where a fetch may bring the same one again: then there is nothing to try anew.
+    fn key(&self) -> Option<&str> {
+        None
+    }
+
+    /// The upstream refused what was signed, and this was the time there (`Date`).
+    fn refused_at(&self, _date: SystemTime) {}
+
     /// A server gave this nonce for what is signed next (RFC 9449 8.2): whether it is a new one, so that a request it
     /// refused for the lack of it is worth sending again.
     fn learn(&self, _scheme: &str, _authority: &str, _nonce: &HeaderValue) -> bool {
@@ -99,6 +127,15 @@ pub trait Signer: Send + Sync + fmt::Debug {
 
 /// The header fields that a signer adds, with their names as HTTP/1.1 is used to them.
 pub type Signature = SmallVec<[(&'static str, HeaderValue); 4]>;
+
+/// The signature of a request whose body follows.
+#[derive(Debug)]
+pub struct Streamed {
+    /// Its header fields, in place of any with the same names.
+    pub fields: Signature,
+    /// What the body passes through on its way, if it is signed in pieces.
+    pub chunks: Option<Box<ChunkEncoder>>,
+}
 
 /// A request as its upstream will see it, but for the signature.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 
 mod access_log;
 pub mod admit;
+mod body;
 pub mod context;
 pub mod dialled;
 pub mod direct;
@@ -110,7 +111,10 @@ impl ProxyHttp for Injector {
             Ok(())
         };
         match admitted.await {
-            Ok(()) => Ok(false),
+            Ok(()) => {
+                body::hold(session, context).await?;
+                Ok(false)
+            }
             Err(refusal) => {
                 // What goes wrong now is the client's: it left.
                 self.refuse(session, context, refusal).await.map_err(Error::into_down)?;
@@ -149,8 +153,13 @@ impl ProxyHttp for Injector {
         let asked = named(session.req_header()).host.filter(|_| destination.fixed.is_some());
         let authority = asked.map_or_else(|| destination.authority().into_bytes(), <[u8]>::to_vec);
         headers::rewrite(head, &authority, self.via.value(), context.credential.fields())?;
-        let body = if session.is_body_empty() { Body::Whole(b"") } else { Body::Streamed(None) };
-        inject::into_head(head, &context.credential, destination, body)?;
+        let held = body::held(session, head, context)?;
+        let body = match &held {
+            Some(held) => Body::Whole(held),
+            None if session.is_body_empty() => Body::Whole(b""),
+            None => Body::Streamed(None),
+        };
+        context.chunks = inject::into_head(head, &context.credential, destination, body)?;
         context.upstream_status = None;
         context.sends += 1;
         context.expect_answer();
@@ -160,14 +169,14 @@ impl ProxyHttp for Injector {
     async fn request_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
-        _end: bool,
+        body: &mut Option<Bytes>,
+        end: bool,
         context: &mut Context,
     ) -> Result<()> {
         if context.upstream_status.is_none() {
             context.expect_answer();
         }
-        Ok(())
+        if context.chunks.is_some() { body::cut(body, end, context) } else { Ok(()) }
     }
 
     async fn upstream_response_filter(

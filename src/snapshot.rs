@@ -21,7 +21,7 @@ use crate::{
     clock::Clock,
     config::{self, CaBundle, Config, CredentialKind, Limits},
     credential::{
-        Credential, azure_managed_identity::ManagedIdentity, exec::Printed, file::TokenFile, fixed::Fixed,
+        Credential, aws::Aws, azure_managed_identity::ManagedIdentity, exec::Printed, file::TokenFile, fixed::Fixed,
         github_app::Installation, google_metadata::ServiceAccount, jwt::SelfSigned,
     },
     egress::connect::Dialer,
@@ -205,7 +205,7 @@ pub fn credential(definition: &config::Profile, dialer: &Dialer) -> Result<Arc<d
         CredentialKind::GitHubApp(config) => Ok(Arc::new(Installation::new(name, config, dialer)?)),
         CredentialKind::GoogleMetadata(config) => Ok(Arc::new(ServiceAccount::new(name, config, dialer)?)),
         CredentialKind::AzureManagedIdentity(config) => Ok(Arc::new(ManagedIdentity::new(name, config, dialer)?)),
-        CredentialKind::AwsSigV4(_) => Err("not in this build".to_owned()),
+        CredentialKind::AwsSigV4(aws) => Ok(Arc::new(Aws::new(name, aws, dialer)?)),
     }
 }
 

@@ -25,7 +25,7 @@ use std::{
 use divan::{AllocProfiler, Bencher};
 use lanyard::token::Slot;
 
-use self::operations::{ALL, Operation};
+use self::operations::{ALL, Operation, SIGNING};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -37,6 +37,12 @@ fn main() {
 /// One after another on one thread.
 #[divan::bench(args = ALL)]
 fn step(bencher: Bencher<'_, '_>, operation: Operation) {
+    bencher.bench_local(operation.prepare());
+}
+
+/// What kinds that cannot be cached cost on each request.
+#[divan::bench(args = SIGNING)]
+fn signing(bencher: Bencher<'_, '_>, operation: Operation) {
     bencher.bench_local(operation.prepare());
 }
 

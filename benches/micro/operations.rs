@@ -7,10 +7,11 @@ use http::{HeaderValue, Method};
 use lanyard::{
     ca::{Authority, Leaves},
     clock::{Clock, Moment},
-    config::{self, Config, Route, Scheme},
-    credential::{Body, Credential, FetchError, Fetched},
+    config::{self, AwsCredentials, AwsSigV4, Config, Payload, Route, Scheme},
+    credential::{Body, Credential, FetchError, Fetched, Material, Outgoing, aws::Aws},
     dns::{Names, Resolver},
     egress::connect::Dialer,
+    jose::{Prover, SigningKey, ath},
     listen::head,
     metrics::{Metrics, Outcome},
     proxy::{
@@ -23,7 +24,7 @@ use lanyard::{
         Table,
         pattern::{Host, HostPattern, PathPrefix},
     },
-    secret::Secret,
+    secret::{Secret, SecretSource},
     snapshot::{Current, Parts, Snapshot},
     token::{Form, Policy, Slot, Token},
 };
@@ -132,6 +133,20 @@ pub const ALL: [Operation; 21] = [
             })
         },
     },
+];
+
+/// What is done for each request of profiles that sign: measured in time alone, for most of it is hashing.
+pub const SIGNING: [Operation; 3] = [
+    some("sigv4 sign: GET of 5 fields", || sign(5)),
+    some("sigv4 sign: GET of 30 fields", || sign(30)),
+    some("dpop proof: P-256", || {
+        let prover = Prover::new(Arc::new(SigningKey::generate().unwrap())).unwrap();
+        let ath = ath(&Secret::new("canary-token"));
+        Box::new(move || {
+            let htu = black_box("https://api.example.com/api/v1/orders/17");
+            drop(black_box(prover.proof("GET", htu, Some(&ath), None).unwrap()));
+        })
+    }),
 ];
 
 const GET: &str = "GET /api/v1/orders/17?page=2 HTTP/1.1\r\nHost: localhost:9001\r\nUser-Agent: curl/8.14.1\r\n\
@@ -249,6 +264,48 @@ fn rewrite(world: World, carried: Carried) -> Box<dyn FnMut()> {
         headers::rewrite(&mut head, black_box(b"api.example.com"), &via, carried.fields()).unwrap();
         inject::into_head(&mut head, &carried, &destination, Body::Whole(b"")).unwrap();
         drop(black_box(head));
+    })
+}
+
+fn sign(fields: usize) -> Box<dyn FnMut()> {
+    lanyard::tls::install_provider();
+    let runtime = runtime();
+    let aws = AwsSigV4 {
+        region: "eu-central-1".to_owned(),
+        service: "execute-api".to_owned(),
+        credentials: AwsCredentials::Keys {
+            access_key_id: "AKIATEST".to_owned(),
+            secret_access_key: SecretSource::Literal(Secret::new("canary-secret")),
+            session_token: None,
+        },
+        payload: Payload::Auto,
+        timeout: std::time::Duration::from_secs(1),
+    };
+    let fetched = {
+        let _entered = runtime.enter();
+        let dialer = Dialer { resolver: Resolver::system().unwrap(), own: Arc::from([]) };
+        runtime.block_on(Aws::new("aws", &aws, &dialer).unwrap().fetch()).unwrap()
+    };
+    let Material::Signer(signer) = fetched.material else { panic!("it signs") };
+    let text = if fields > 5 { many_fields() } else { GET.to_owned() };
+    let lines: Vec<(String, String)> = text
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(name, _)| *name != "Host")
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    Box::new(move || {
+        let fields: Vec<(&str, &[u8])> = lines.iter().map(|(name, value)| (&**name, value.as_bytes())).collect();
+        let request = Outgoing {
+            method: "GET",
+            scheme: "https",
+            authority: b"api.example.com",
+            path_and_query: black_box("/api/v1/orders/17?page=2"),
+            fields: &fields,
+            body: Body::Whole(b""),
+        };
+        drop(black_box(signer.sign(&request).unwrap()));
     })
 }
 

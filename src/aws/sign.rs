@@ -139,9 +139,15 @@ impl Signer {
             region: region.into(),
             service: service.into(),
             style: if s3 { PathStyle::Object } else { PathStyle::Normalized },
-            wants_payload_field: s3 || service == "glacier",
+            // OpenSearch Serverless and VPC Lattice want it too.
+            wants_payload_field: s3 || matches!(service, "glacier" | "aoss" | "vpc-lattice-svcs"),
             key: ArcSwapOption::empty(),
         })
+    }
+
+    /// Whether the service takes bodies that are signed in chunks while they pass ([`Payload::Streaming`]): S3 alone.
+    pub fn takes_chunks(&self) -> bool {
+        self.style == PathStyle::Object
     }
 
     /// Signs a request at this time, by the wall clock: servers take what is at most five to fifteen minutes off.

@@ -19,10 +19,12 @@ use super::{
     target::{Listening, Target},
 };
 use crate::{
+    aws::ChunkEncoder,
+    credential::Signer,
     metrics::{Outcome, ProfileMetrics},
     snapshot::{Profile, RouteEntry, Snapshot},
     telemetry::RequestId,
-    token::{Slot, Token},
+    token::{Form, Slot, Token},
 };
 
 /// The facts that a connection hands to the request side, once.
@@ -126,6 +128,10 @@ pub struct Context {
     pub token_wait: Duration,
     /// The addresses of its upstream that have not been tried, the next one last.
     pub addresses: Option<Addresses>,
+    /// Whether its body was read before its head goes out, all of it: into the retry buffer.
+    pub held: bool,
+    /// What its body passes through on its way, where it is signed in pieces.
+    pub chunks: Option<Box<ChunkEncoder>>,
     /// How often its head went out.
     pub sends: u32,
     /// Whether it was sent again because its pooled connection was dead.
@@ -170,6 +176,17 @@ impl Carried {
             Self::Token { profile, .. } | Self::Stripped(profile) => &profile.fields,
         }
     }
+
+    /// What signs the request, if it is signed.
+    pub fn signer(&self) -> Option<&Arc<dyn Signer>> {
+        match self {
+            Self::Token { token, .. } => match &token.form {
+                Form::Signer(signer) => Some(signer),
+                Form::Header(_) | Form::Query(_) => None,
+            },
+            Self::Nothing(_) | Self::Stripped(_) => None,
+        }
+    }
 }
 
 impl Context {
@@ -187,6 +204,8 @@ impl Context {
             credential: Carried::Nothing("unmatched"),
             token_wait: Duration::ZERO,
             addresses: None,
+            held: false,
+            chunks: None,
             sends: 0,
             resent: false,
             retried: false,

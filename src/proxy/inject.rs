@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use pingora::{Error, ErrorType, Result, http::RequestHeader};
 
 use super::{
@@ -13,18 +13,24 @@ use super::{
     refusal::{Code, Refusal},
 };
 use crate::{
+    aws::ChunkEncoder,
     config::Placement,
-    credential::{Body, Outgoing, Signer, SigningError},
+    credential::{Body, Outgoing, Signer, SigningError, Streamed},
     route::query,
     token::Form,
 };
 
-/// Writes what a request carries into its head as pingora sends it.
+/// Writes what a request carries into its head as pingora sends it. The answer: what its body has to pass through.
 ///
 /// # Errors
 /// The request cannot be signed.
-pub fn into_head(head: &mut RequestHeader, carried: &Carried, destination: &Destination, body: Body<'_>) -> Result<()> {
-    let Carried::Token { profile, token, .. } = carried else { return Ok(()) };
+pub fn into_head(
+    head: &mut RequestHeader,
+    carried: &Carried,
+    destination: &Destination,
+    body: Body<'_>,
+) -> Result<Option<Box<ChunkEncoder>>> {
+    let Carried::Token { profile, token, .. } = carried else { return Ok(None) };
     match (&token.form, &profile.config.placement) {
         (Form::Header(value), _) => head.insert_header(profile.wire_header.clone(), value.clone())?,
         (Form::Query(value), Placement::Query { parameter }) => {
@@ -35,7 +41,7 @@ pub fn into_head(head: &mut RequestHeader, carried: &Carried, destination: &Dest
         // A slot makes this form for such a placement alone.
         (Form::Query(_), _) => {}
         (Form::Signer(signer), _) => {
-            let signature = {
+            let signed = {
                 let authority = head.headers.get(HOST).map_or(&b""[..], |host| host.as_bytes());
                 let fields: Vec<(&str, &[u8])> = head
                     .headers
@@ -43,22 +49,36 @@ pub fn into_head(head: &mut RequestHeader, carried: &Carried, destination: &Dest
                     .filter(|(name, _)| **name != HOST)
                     .map(|(name, value)| (name.as_str(), value.as_bytes()))
                     .collect();
-                signer.sign(&Outgoing {
+                let body = match body {
+                    Body::Streamed(None) => Body::Streamed(length(head)),
+                    known => known,
+                };
+                let outgoing = Outgoing {
                     method: head.method.as_str(),
                     scheme: destination.scheme.as_str(),
                     authority,
                     path_and_query: &destination.path_and_query,
                     fields: &fields,
                     body,
-                })
+                };
+                match body {
+                    Body::Whole(_) => signer.sign(&outgoing).map(|fields| Streamed { fields, chunks: None }),
+                    Body::Streamed(_) => signer.sign_streamed(&outgoing),
+                }
             };
-            let signature = signature.map_err(unsignable)?;
-            for (name, value) in signature {
+            let Streamed { fields, chunks } = signed.map_err(unsignable)?;
+            for (name, value) in fields {
                 head.insert_header(name, value)?;
             }
+            return Ok(chunks);
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// How long a head says that its body is, bytes.
+pub(super) fn length(head: &RequestHeader) -> Option<u64> {
+    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// Writes what a request carries behind the fields of its head, which are in `out` without the empty line at the end.

@@ -1,6 +1,6 @@
 //! The 401 loop: one rejected token costs one fetch, and the request goes out once more if its body can be replayed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora::{Error, ErrorType, http::ResponseHeader, proxy::Session};
@@ -46,16 +46,41 @@ pub(super) async fn renew(
     if context.retried || !profile.config.retry_statuses.contains(&status) || wants_scope() {
         return false;
     }
-    let (profile, subject) = (Arc::clone(profile), subject.clone());
+    let (profile, subject, rejected) = (Arc::clone(profile), subject.clone(), Arc::clone(rejected));
     let slot = subject.as_deref().unwrap_or(&profile.slot);
     let Some(newer) = slot.reject(rejected.serial, context.request_id).await else { return false };
-    // A secret that was read anew and did not change would be refused once more.
-    if newer.form.is_same_text(&rejected.form) || !replays(limit) {
+    // What was read anew and did not change would be refused once more.
+    let alike = newer.form.is_same_text(&rejected.form) || sign_alike(&rejected.form, &newer.form);
+    if alike || !replays(limit) {
         return false;
     }
     context.retried = true;
     context.credential = Carried::Token { profile, subject, token: newer };
     true
+}
+
+/// Whether two credentials sign with one key: what was refused once is refused again.
+fn sign_alike(old: &Form, newer: &Form) -> bool {
+    match (old, newer) {
+        (Form::Signer(old), Form::Signer(newer)) => old.key().is_some_and(|key| newer.key() == Some(key)),
+        _ => false,
+    }
+}
+
+/// The time at an upstream (`Date`) that refused a request with this status, where signatures may be about it.
+pub(super) fn refused_at<F: Fields + ?Sized>(status: StatusCode, fields: &F) -> Option<SystemTime> {
+    if !matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) {
+        return None;
+    }
+    let date = std::str::from_utf8(fields.all(&header::DATE).next()?).ok()?;
+    httpdate::parse_http_date(date).ok()
+}
+
+/// Tells the signer, if there is one, when it was at the upstream that refused its request.
+pub(super) fn tell(context: &Context, refused_at: Option<SystemTime>) {
+    if let (Some(date), Some(signer)) = (refused_at, context.credential.signer()) {
+        signer.refused_at(date);
+    }
 }
 
 /// The error that sends a request of pingora's again, where that is to be.
@@ -64,6 +89,7 @@ pub(super) async fn after_answer(
     context: &mut Context,
     answer: &ResponseHeader,
 ) -> Option<Box<Error>> {
+    tell(context, refused_at(answer.status, &answer.headers));
     let body = session.as_ref();
     let replays = |limit| !body.retry_buffer_truncated() && body.body_bytes_read() <= limit;
     let nonce = answer.headers.get(&DPOP_NONCE);

@@ -13,6 +13,7 @@
 mod support;
 
 mod admin;
+mod aws;
 mod basics;
 mod ca;
 mod clients;

@@ -66,7 +66,7 @@ impl Check<'_, '_> {
             default_token_lifetime: self.positive(table.default_token_lifetime.as_ref(), Duration::from_secs(300)),
             token_wait: self.positive(table.token_wait.as_ref(), Duration::from_secs(5)),
             idle_after: table.idle_after.as_ref().map(|at| self.positive_or(at, "never")),
-            retry_statuses: self.retry_statuses(table.retry_statuses.as_ref()),
+            retry_statuses: self.retry_statuses(kind, table.retry_statuses.as_ref()),
             replay_limit: table.replay_limit.as_ref().map_or(MAX_REPLAY, |at| {
                 if at.value.0 > MAX_REPLAY {
                     let hint = "write at most \"64KiB\": pingora keeps no more of a body";
@@ -204,8 +204,12 @@ impl Check<'_, '_> {
         }
     }
 
-    fn retry_statuses(&mut self, at: Option<&At<Vec<usize>>>) -> Vec<StatusCode> {
-        let Some(at) = at else { return vec![StatusCode::UNAUTHORIZED] };
+    fn retry_statuses(&mut self, kind: Option<Kind>, at: Option<&At<Vec<usize>>>) -> Vec<StatusCode> {
+        let Some(at) = at else {
+            // AWS says 403 of credentials that ended, too.
+            let forbidden = kind.is_some_and(|kind| kind.name == "aws_sigv4").then_some(StatusCode::FORBIDDEN);
+            return std::iter::once(StatusCode::UNAUTHORIZED).chain(forbidden).collect();
+        };
         let mut statuses = Vec::new();
         for code in &at.value {
             match u16::try_from(*code)
@@ -275,7 +279,8 @@ const NEVER_CREDENTIALS: [&str; 16] = [
     "via",
 ];
 /// What a signature of AWS writes, its `Authorization` first.
-const AWS_FIELDS: [&str; 4] = ["authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"];
+/// What is written anew. A client's own `x-amz-content-sha256` stays: it is true of the body, whoever signs.
+const AWS_FIELDS: [&str; 3] = ["authorization", "x-amz-date", "x-amz-security-token"];
 
 /// Whether a host of a URL is loopback.
 fn is_local(host: &str) -> bool {

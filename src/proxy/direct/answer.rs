@@ -1,6 +1,9 @@
 //! An upstream's answer: its head read and written anew for the client, and where its body ends (RFC 9112 6.3).
 
-use std::{mem::MaybeUninit, time::Duration};
+use std::{
+    mem::MaybeUninit,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderValue, Method, StatusCode, header};
 
@@ -24,6 +27,8 @@ pub(super) struct Answer {
     pub(super) wants_scope: bool,
     /// The nonce that the upstream gives for the next proof (RFC 9449 8.2).
     pub(super) nonce: Option<HeaderValue>,
+    /// The time at the upstream, if it refused the request.
+    pub(super) refused_at: Option<SystemTime>,
 }
 
 /// What follows a head.
@@ -118,6 +123,7 @@ pub(super) fn read(bytes: &[u8], method: &Method, out: &mut Vec<u8>) -> Result<O
         granted: granted(fields),
         wants_scope: retry::wants_scope(fields),
         nonce: fields.all(&retry::DPOP_NONCE).next().and_then(|nonce| HeaderValue::from_bytes(nonce).ok()),
+        refused_at: retry::refused_at(status, fields),
     }))
 }
 

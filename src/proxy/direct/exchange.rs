@@ -133,6 +133,7 @@ impl Exchange<'_> {
         if let Some(metrics) = self.context.metrics() {
             metrics.upstream_response(answer.status.as_u16());
         }
+        retry::tell(self.context, answer.refused_at);
         if self.renewed(&answer).await {
             if answer.reusable && matches!(answer.body, Body::Exact(left) if left == self.room.read.len() as u64) {
                 self.origin.put(link, Instant::now(), answer.granted);

@@ -81,28 +81,7 @@ impl Upstream {
         let seen = Seen::default();
         let router = Router::new().fallback(echo).with_state(seen.clone());
         let counter = seen.clone();
-        let mut connections = tokio::task::JoinSet::new();
-        let task = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                stream.set_nodelay(true).unwrap();
-                counter.0.lock().unwrap().connections += 1;
-                let service = TowerToHyperService::new(router.clone());
-                let tls = tls.clone();
-                connections.spawn(async move {
-                    let builder = Builder::new(TokioExecutor::new());
-                    // A client that leaves is nobody's failure.
-                    match tls {
-                        None => drop(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await),
-                        Some(tls) => {
-                            if let Ok(stream) = tokio_rustls::TlsAcceptor::from(tls).accept(stream).await {
-                                drop(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await);
-                            }
-                        }
-                    }
-                });
-            }
-        });
+        let task = serve(listener, tls, router, move || counter.0.lock().unwrap().connections += 1);
         Self { address, seen, task }
     }
 
@@ -153,6 +132,37 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Serves HTTP/1.1 and HTTP/2 until the task is aborted. `accepted` is called for each connection.
+pub fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    router: Router,
+    accepted: impl Fn() + Send + 'static,
+) -> tokio::task::JoinHandle<()> {
+    let mut connections = tokio::task::JoinSet::new();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            accepted();
+            let service = TowerToHyperService::new(router.clone());
+            let tls = tls.clone();
+            connections.spawn(async move {
+                let builder = Builder::new(TokioExecutor::new());
+                // A client that leaves is nobody's failure.
+                match tls {
+                    None => drop(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await),
+                    Some(tls) => {
+                        if let Ok(stream) = tokio_rustls::TlsAcceptor::from(tls).accept(stream).await {
+                            drop(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await);
+                        }
+                    }
+                }
+            });
+        }
+    })
 }
 
 async fn echo(State(seen): State<Seen>, request: Request<Body>) -> Response {
