@@ -1,94 +1,15 @@
 //! Credentials that are no OAuth2 grant: what an upstream sees of each, byte for byte and both ways, and how they change.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+mod recorder;
+
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rsa::{RsaPrivateKey, pkcs1::EncodeRsaPrivateKey as _};
 use serde_json::Value;
-use tokio::io::AsyncWriteExt as _;
 
+use self::recorder::{Recorder, both_ways, only};
 use super::support::{idp::Reply, lanyard::command, *};
-
-/// An upstream that keeps every request as it came, and says yes.
-struct Recorder {
-    server: ByHand,
-    requests: Arc<Mutex<Vec<String>>>,
-}
-
-impl Recorder {
-    async fn start() -> Self {
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
-        let server = ByHand::start(move |stream| {
-            let seen = Arc::clone(&seen);
-            async move {
-                let mut wire = Wire::over(stream);
-                loop {
-                    let mut bytes = wire.more().await;
-                    while !bytes.is_empty() && !is_whole(&bytes) {
-                        bytes.extend(wire.more().await);
-                    }
-                    if bytes.is_empty() {
-                        return;
-                    }
-                    seen.lock().unwrap().push(String::from_utf8(bytes).unwrap());
-                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-                    if wire.stream.write_all(answer).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        })
-        .await;
-        Self { server, requests }
-    }
-
-    /// The last of the test's own requests, which a load in the background does not hide.
-    fn last(&self) -> String {
-        let requests = self.requests.lock().unwrap();
-        requests.iter().rev().find(|request| request.contains("X-One: 1\r\n")).cloned().expect("a request")
-    }
-
-    fn count(&self) -> usize {
-        self.requests.lock().unwrap().len()
-    }
-}
-
-fn is_whole(bytes: &[u8]) -> bool {
-    let end: &[u8] = if bytes.starts_with(b"POST") { b"\r\n0\r\n\r\n" } else { b"\r\n\r\n" };
-    bytes.ends_with(end)
-}
-
-/// Asks both ways: a plain request, which lanyard writes itself, and a chunked upload, which goes by pingora.
-/// The heads as the upstream saw them.
-async fn both_ways(lanyard: &Lanyard, upstream: &Recorder, host: &str, path: &str) -> [String; 2] {
-    let mut heads = Vec::new();
-    for (method, fields, body) in [("GET", "", ""), ("POST", "Transfer-Encoding: chunked\r\n", "2\r\nhi\r\n0\r\n\r\n")]
-    {
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nX-One: 1\r\n{fields}Connection: close\r\n\r\n{body}");
-        let answer = raw(lanyard.address(), request).await;
-        assert!(status_of(&answer) == 200 && answer.ends_with("ok"), "{host} {method}: {answer}");
-        let seen = upstream.last();
-        let (head, _) = seen.split_once("\r\n\r\n").unwrap();
-        heads.push(head.to_owned());
-    }
-    heads.try_into().unwrap()
-}
-
-/// A field's only value.
-fn only<'a>(head: &'a str, name: &str) -> &'a str {
-    let values: Vec<&str> = head
-        .lines()
-        .filter_map(|line| line.split_once(": ").filter(|(found, _)| found.eq_ignore_ascii_case(name)))
-        .map(|(_, value)| value)
-        .collect();
-    assert_eq!(values.len(), 1, "{name} in {head}");
-    values[0]
-}
 
 fn rsa_pem() -> String {
     RsaPrivateKey::new(&mut rand_core::OsRng, 2048)
