@@ -365,7 +365,9 @@ impl Check<'_, '_> {
     }
 
     fn client_secret(&mut self, place: &At<()>, table: &mut ProfileTable) -> Option<SecretSource> {
-        let at = self.required(place, table.client_secret.take(), "client_secret = { file = \"/run/secrets/...\" }")?;
+        let hint = "client_secret = { file = \"/run/secrets/...\" }, or token_endpoint_auth_method for a client that proves \
+                    itself by something else (\"none\": by nothing)";
+        let at = self.required(place, table.client_secret.take(), hint)?;
         self.secret(at)
     }
 
@@ -448,6 +450,11 @@ impl Check<'_, '_> {
         if url.query().is_some() {
             let hint = "write it as the server's metadata has it: \"https://auth.example.com\" (RFC 8414 2)";
             self.reader.error(at, "an issuer with a query", hint);
+            return None;
+        }
+        if let Some((issuer, _)) = at.value.split_once("/.well-known/") {
+            let hint = format!("write issuer = {issuer:?}: lanyard looks for its metadata itself");
+            self.reader.error(at, "the address of an issuer's metadata", hint);
             return None;
         }
         Some(Issuer { text: at.value.clone(), url })
