@@ -160,6 +160,8 @@ fn by_code(code: Option<&str>, status: StatusCode, asked: &Asked<'_>) -> Option<
             invalid_client(config, profile),
             grant(config)
         ),
+        // Auth0's word for a wrong secret.
+        "access_denied" if status == StatusCode::UNAUTHORIZED => invalid_client(config, profile),
         // Auth0, and Keycloak's token exchange.
         "access_denied" => {
             let lacks = if config.audience.is_none() {
@@ -207,6 +209,7 @@ fn hint(kind: FetchErrorKind, status: StatusCode, asked: &Asked<'_>) -> String {
         FetchErrorKind::InvalidGrant => invalid_grant(config, profile),
         FetchErrorKind::InvalidRequest => {
             let lacks: Vec<&str> = [
+                ("client_id", config.client_id.is_none()),
                 ("scope", scope.is_none()),
                 ("audience", config.audience.is_none()),
                 ("resource", config.resource.is_empty()),

@@ -246,6 +246,9 @@ async fn a_service_account_proves_the_client() {
     case.fails("graph", "graph", &["AADSTS700212", "'https://kubernetes.default.svc'"], &fix).await;
     case.file(file, &projected("api://AzureADTokenExchange", "system:serviceaccount:default:default"));
     case.fails("graph", "graph", &["AADSTS700213", "'system:serviceaccount:default:default'"], &fix).await;
+    // An assertion says who it is from, and Entra wants to be told the client all the same.
+    let client = format!("client_id = \"{CLIENT}\"\n");
+    case.fails(&client, "", &["invalid_request: AADSTS900144", "'client_id'"], &["some want client_id"]).await;
     std::fs::remove_file(case.folder.path().join(file)).unwrap();
     case.fails("graph", "graph", &["client_assertion cannot be read"], &["check client_assertion"]).await;
 }
