@@ -272,6 +272,31 @@ impl fmt::Debug for TokenClient {
     }
 }
 
+/// Exchanges the token of one subject.
+#[derive(Debug)]
+pub struct OnBehalf {
+    /// The client that asks, shared by all subjects.
+    pub client: Arc<TokenClient>,
+    /// The subject's own token.
+    pub subject: Secret,
+}
+
+#[async_trait]
+impl Credential for OnBehalf {
+    async fn fetch(&self) -> Result<Fetched, FetchError> {
+        if response::jwt_lifetime(self.subject.expose(), SystemTime::now()).is_some_and(|left| left.is_zero()) {
+            // The server would say the same, and nobody has to ask it.
+            return Err(FetchError {
+                kind: FetchErrorKind::InvalidGrant,
+                detail: "the caller's own token has expired".to_owned(),
+                hint: "send a fresh one".to_owned(),
+                retry_after: None,
+            });
+        }
+        self.client.fetch_for(Some(&self.subject)).await
+    }
+}
+
 /// How the token endpoint is reached.
 fn settings(config: &OAuth2) -> Settings {
     Settings {

@@ -23,11 +23,11 @@ use crate::{
     credential::Credential,
     egress::connect::Dialer,
     metrics::{Metrics, NO_PROFILE, ProfileMetrics},
-    oauth::TokenClient,
+    oauth::{OnBehalf, TokenClient},
     proxy::direct::Origin,
     route::Table,
     tls::{self, TlsError},
-    token::{Policy, Slot},
+    token::{Exchange, Policy, Slot, Subjects},
 };
 
 /// One generation.
@@ -52,8 +52,12 @@ pub struct Snapshot {
 pub struct Profile {
     /// Its definition.
     pub config: Arc<config::Profile>,
-    /// Its token.
+    /// Its token; where each caller has one of its own, nobody asks for this.
     pub slot: Slot,
+    /// The tokens of its callers, where it acts on behalf of them.
+    pub subjects: Option<Subjects>,
+    /// The header fields that it writes or takes for itself: none of them goes out as the client sent it.
+    pub fields: Box<[HeaderName]>,
     /// Its metrics.
     pub metrics: Arc<ProfileMetrics>,
     /// The name of the header field that carries the token as HTTP/1.1 upstreams see it: `X-Api-Key`, not `x-api-key`.
@@ -206,10 +210,21 @@ fn start_profile(definition: &Arc<config::Profile>, parts: &Parts) -> Result<Pro
         reject_interval: definition.reject_interval,
     };
     let metrics = parts.metrics.profile(&definition.name);
+    let mut fields = definition.placement.fields().to_vec();
+    let mut subjects = None;
+    if let Some((oauth2, header, most)) = definition.kind.caller() {
+        let client = Arc::new(TokenClient::new(&definition.name, oauth2, &parts.dialer).map_err(|e| e.to_string())?);
+        let exchange: Box<Exchange> =
+            Box::new(move |subject| Arc::new(OnBehalf { client: Arc::clone(&client), subject }));
+        subjects = Some(Subjects::new(policy.clone(), most, exchange, Arc::clone(&metrics), parts.clock));
+        if !fields.contains(header) {
+            fields.push(header.clone());
+        }
+    }
     let credential = credential(definition, &parts.dialer)?;
     let slot = Slot::start(policy, credential, Arc::clone(&metrics), parts.clock);
     let wire_header = definition.placement.fields().first().map(wire_name).unwrap_or_default().into();
-    Ok(Profile { config: Arc::clone(definition), slot, metrics, wire_header })
+    Ok(Profile { config: Arc::clone(definition), slot, subjects, fields: fields.into(), metrics, wire_header })
 }
 
 /// A header field's name as HTTP/1.1 is used to it: each word capitalised.

@@ -22,7 +22,7 @@ use crate::{
     metrics::{Outcome, ProfileMetrics},
     snapshot::{Profile, RouteEntry, Snapshot},
     telemetry::RequestId,
-    token::Token,
+    token::{Slot, Token},
 };
 
 /// The facts that a connection hands to the request side, once.
@@ -132,6 +132,8 @@ pub struct Context {
     pub resent: bool,
     /// Whether it was sent again with a new token.
     pub retried: bool,
+    /// Whether it was sent again with the nonce that its upstream wanted.
+    pub challenged: bool,
     /// Whether `response_timeout` ended it.
     pub answer_overdue: bool,
     /// Keep-alive as it was before an interim answer, seconds.
@@ -151,6 +153,8 @@ pub enum Carried {
     Token {
         /// Whose.
         profile: Arc<Profile>,
+        /// The slot of the caller that it acts on behalf of; `None`: the profile's own.
+        subject: Option<Arc<Slot>>,
         /// Which.
         token: Arc<Token>,
     },
@@ -163,7 +167,7 @@ impl Carried {
     pub fn fields(&self) -> &[HeaderName] {
         match self {
             Self::Nothing(_) => &[],
-            Self::Token { profile, .. } | Self::Stripped(profile) => profile.config.placement.fields(),
+            Self::Token { profile, .. } | Self::Stripped(profile) => &profile.fields,
         }
     }
 }
@@ -186,6 +190,7 @@ impl Context {
             sends: 0,
             resent: false,
             retried: false,
+            challenged: false,
             answer_overdue: false,
             keepalive: None,
             upstream_status: None,

@@ -24,7 +24,7 @@ use crate::{
 /// # Errors
 /// The request cannot be signed.
 pub fn into_head(head: &mut RequestHeader, carried: &Carried, destination: &Destination, body: Body<'_>) -> Result<()> {
-    let Carried::Token { profile, token } = carried else { return Ok(()) };
+    let Carried::Token { profile, token, .. } = carried else { return Ok(()) };
     match (&token.form, &profile.config.placement) {
         (Form::Header(value), _) => head.insert_header(profile.wire_header.clone(), value.clone())?,
         (Form::Query(value), Placement::Query { parameter }) => {
@@ -73,7 +73,7 @@ pub(super) fn behind(
     method: &str,
     body: &[u8],
 ) -> Result<Option<Range<usize>>> {
-    let Carried::Token { profile, token } = carried else { return Ok(None) };
+    let Carried::Token { profile, token, .. } = carried else { return Ok(None) };
     match (&token.form, &profile.config.placement) {
         (Form::Header(value), _) => {
             out.extend_from_slice(&profile.wire_header);

@@ -84,7 +84,7 @@ fn header(prefix: &str) -> Placement {
     Placement::Header { name: http::header::AUTHORIZATION, prefix: prefix.to_owned() }
 }
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy {
         profile: "p".into(),
         placement: header("Bearer"),

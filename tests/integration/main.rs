@@ -22,7 +22,9 @@ mod exec;
 mod http2;
 mod in_the_clear;
 mod interception;
+mod interop;
 mod limits;
+mod on_behalf;
 mod plain;
 mod provider_faults;
 mod providers;
@@ -32,6 +34,7 @@ mod rotation;
 mod seeds;
 mod streaming;
 mod targets;
+mod token_endpoint;
 mod token_life;
 #[cfg(target_os = "linux")]
 mod transparent;
