@@ -11,7 +11,7 @@ use url::Url;
 
 use super::scrub::Scrubber;
 use crate::{
-    config::{Authentication, Grant, OAuth2, RequestFormat},
+    config::{Assertion, Authentication, Grant, OAuth2, RequestFormat},
     credential::{FetchError, FetchErrorKind},
 };
 
@@ -299,6 +299,10 @@ fn invalid_grant(config: &OAuth2, profile: &str) -> String {
              profile {profile} says"
         ),
         Grant::Password { .. } => format!("check username and password of profile {profile}: log in with them once"),
+        Grant::JwtBearer(Assertion::Caller { .. } | Assertion::Given(_)) => format!(
+            "the server refuses the assertion, which profile {profile} has from elsewhere: check that it is fresh, that its \
+             `aud` is what the server wants, and that its user or an administrator has approved this client"
+        ),
         Grant::JwtBearer(_) => format!(
             "the server refuses the assertion: check iss, sub and aud (claims of profile {profile}), the key that it has \
              for them, that `sub` or an administrator has approved this client, and this machine's clock"
