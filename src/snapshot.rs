@@ -20,7 +20,10 @@ use crate::{
     ca::{Authority, CaError, Files, Leaves},
     clock::Clock,
     config::{self, CaBundle, Config, CredentialKind, Limits},
-    credential::Credential,
+    credential::{
+        Credential, azure_managed_identity::ManagedIdentity, exec::Printed, file::TokenFile, fixed::Fixed,
+        github_app::Installation, google_metadata::ServiceAccount, jwt::SelfSigned,
+    },
     egress::connect::Dialer,
     metrics::{Metrics, NO_PROFILE, ProfileMetrics},
     oauth::{OnBehalf, TokenClient},
@@ -189,12 +192,20 @@ fn interception(config: &Config, previous: Option<&Snapshot>) -> Result<Option<A
 /// # Errors
 /// Its client cannot be built: no CA at all, a bad proxy.
 pub fn credential(definition: &config::Profile, dialer: &Dialer) -> Result<Arc<dyn Credential>, String> {
+    let name = &definition.name;
     match &definition.kind {
         CredentialKind::OAuth2(oauth2) => {
-            let client = TokenClient::new(&definition.name, oauth2, dialer).map_err(|e| e.to_string())?;
+            let client = TokenClient::new(name, oauth2, dialer).map_err(|e| e.to_string())?;
             Ok(Arc::new(client))
         }
-        _ => Err("not in this build".to_owned()),
+        CredentialKind::Static(config) => Ok(Arc::new(Fixed::new(name, config, &definition.placement))),
+        CredentialKind::Jwt(config) => Ok(Arc::new(SelfSigned::new(name, config))),
+        CredentialKind::File(config) => Ok(Arc::new(TokenFile::new(name, config))),
+        CredentialKind::Exec(config) => Ok(Arc::new(Printed::new(name, config))),
+        CredentialKind::GitHubApp(config) => Ok(Arc::new(Installation::new(name, config, dialer)?)),
+        CredentialKind::GoogleMetadata(config) => Ok(Arc::new(ServiceAccount::new(name, config, dialer)?)),
+        CredentialKind::AzureManagedIdentity(config) => Ok(Arc::new(ManagedIdentity::new(name, config, dialer)?)),
+        CredentialKind::AwsSigV4(_) => Err("not in this build".to_owned()),
     }
 }
 

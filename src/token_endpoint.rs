@@ -157,8 +157,13 @@ async fn real(profile: &Profile, request_id: RequestId) -> Result<Value, Refusal
     };
     let text = value.to_str().unwrap_or_default();
     let text = text.strip_prefix(prefix.as_str()).unwrap_or(text).trim_start();
-    let left = profile.slot.status().token.map_or(0, |(_, _, left)| left.as_secs());
-    Ok(json!({ "access_token": text, "token_type": "Bearer", "expires_in": left }))
+    let mut body = json!({ "access_token": text, "token_type": "Bearer" });
+    // Where it does not expire there is nothing to tell (RFC 6749 5.1).
+    let left = profile.slot.status().token.map_or(Some(Duration::ZERO), |(_, _, left)| left);
+    if let (Some(left), Some(members)) = (left, body.as_object_mut()) {
+        members.insert("expires_in".to_owned(), left.as_secs().into());
+    }
+    Ok(body)
 }
 
 /// What a client asks for, as far as it counts here.

@@ -59,6 +59,16 @@ impl Scrubber {
         Self { forms, withhold: secrets.all().any(|secret| secret.expose().len() < MIN_SECRET) }
     }
 
+    /// Knows these, whatever they are of.
+    pub fn knowing(secrets: &[Secret]) -> Self {
+        let mut forms = Vec::new();
+        for secret in secrets {
+            add(&mut forms, secret.expose(), MIN_SECRET);
+        }
+        forms.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
+        Self { forms, withhold: secrets.iter().any(|secret| secret.expose().len() < MIN_SECRET) }
+    }
+
     /// `text` as it may be shown, at most `limit` characters of it.
     pub fn clean(&self, text: &str, limit: usize) -> String {
         if self.withhold {

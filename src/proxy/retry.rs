@@ -23,8 +23,8 @@ pub fn wants_scope<F: Fields + ?Sized>(fields: &F) -> bool {
 }
 
 /// After an answer: fetches a new token if this one was rejected, or learns the nonce that its proof lacked. Whether the
-/// request is to be sent again with it: not where its body cannot be replayed. Then the answer goes back to the client,
-/// and the next request has what this one lacked.
+/// request is to be sent again with it: not where it is the same text, nor where the body cannot be replayed. Then the answer
+/// goes back to the client, and the next request has what this one lacked.
 pub(super) async fn renew(
     context: &mut Context,
     status: StatusCode,
@@ -32,9 +32,9 @@ pub(super) async fn renew(
     wants_scope: impl FnOnce() -> bool,
     replays: impl Fn(usize) -> bool,
 ) -> bool {
-    let Carried::Token { profile, subject, token } = &context.credential else { return false };
+    let Carried::Token { profile, subject, token: rejected } = &context.credential else { return false };
     let limit = profile.config.replay_limit;
-    if let (Form::Signer(signer), Some(nonce), Some(to)) = (&token.form, nonce, &context.destination)
+    if let (Form::Signer(signer), Some(nonce), Some(to)) = (&rejected.form, nonce, &context.destination)
         && signer.learn(to.scheme.as_str(), &to.authority(), nonce)
         && status == StatusCode::UNAUTHORIZED
         && !context.challenged
@@ -48,8 +48,9 @@ pub(super) async fn renew(
     }
     let (profile, subject) = (Arc::clone(profile), subject.clone());
     let slot = subject.as_deref().unwrap_or(&profile.slot);
-    let Some(newer) = slot.reject(token.serial, context.request_id).await else { return false };
-    if !replays(limit) {
+    let Some(newer) = slot.reject(rejected.serial, context.request_id).await else { return false };
+    // A secret that was read anew and did not change would be refused once more.
+    if newer.form.is_same_text(&rejected.form) || !replays(limit) {
         return false;
     }
     context.retried = true;
