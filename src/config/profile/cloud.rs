@@ -24,7 +24,7 @@ pub struct GitHubApp {
     pub repositories: Vec<String>,
     /// `permissions`: what the token may do; none: all that the installation may.
     pub permissions: Vec<(String, String)>,
-    /// `api` (https://api.github.com): that of GitHub Enterprise Server ends in `/api/v3`.
+    /// `api` (<https://api.github.com>): that of GitHub Enterprise Server ends in `/api/v3`.
     pub api: Url,
     /// `ca_file`.
     pub ca_file: Option<CaBundle>,
