@@ -114,7 +114,7 @@ table! {
         pub refresh_token_state_file: String,
         pub username: String,
         pub password: SecretValue,
-        pub assertion: SecretValue,
+        pub assertion: SubjectValue,
         pub claims: Claims,
         pub service_account: SecretValue,
         pub subject_token: SubjectValue,

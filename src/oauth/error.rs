@@ -11,7 +11,7 @@ use url::Url;
 
 use super::scrub::Scrubber;
 use crate::{
-    config::{Authentication, Grant, OAuth2, RequestFormat},
+    config::{Assertion, Authentication, Grant, OAuth2, RequestFormat},
     credential::{FetchError, FetchErrorKind},
 };
 
@@ -160,6 +160,8 @@ fn by_code(code: Option<&str>, status: StatusCode, asked: &Asked<'_>) -> Option<
             invalid_client(config, profile),
             grant(config)
         ),
+        // Auth0's word for a wrong secret.
+        "access_denied" if status == StatusCode::UNAUTHORIZED => invalid_client(config, profile),
         // Auth0, and Keycloak's token exchange.
         "access_denied" => {
             let lacks = if config.audience.is_none() {
@@ -207,6 +209,7 @@ fn hint(kind: FetchErrorKind, status: StatusCode, asked: &Asked<'_>) -> String {
         FetchErrorKind::InvalidGrant => invalid_grant(config, profile),
         FetchErrorKind::InvalidRequest => {
             let lacks: Vec<&str> = [
+                ("client_id", config.client_id.is_none()),
                 ("scope", scope.is_none()),
                 ("audience", config.audience.is_none()),
                 ("resource", config.resource.is_empty()),
@@ -296,6 +299,10 @@ fn invalid_grant(config: &OAuth2, profile: &str) -> String {
              profile {profile} says"
         ),
         Grant::Password { .. } => format!("check username and password of profile {profile}: log in with them once"),
+        Grant::JwtBearer(Assertion::Caller { .. } | Assertion::Given(_)) => format!(
+            "the server refuses the assertion, which profile {profile} has from elsewhere: check that it is fresh, that its \
+             `aud` is what the server wants, and that its user or an administrator has approved this client"
+        ),
         Grant::JwtBearer(_) => format!(
             "the server refuses the assertion: check iss, sub and aud (claims of profile {profile}), the key that it has \
              for them, that `sub` or an administrator has approved this client, and this machine's clock"

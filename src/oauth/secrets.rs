@@ -145,6 +145,7 @@ async fn presented(config: &OAuth2, assertion: &Assertion, about: About<'_>) -> 
     let profile = about.profile;
     match assertion {
         Assertion::Given(source) => one_line(source, "assertion", profile).await,
+        Assertion::Caller { header, .. } => about.instead.cloned().ok_or_else(|| nobody(header, profile)),
         Assertion::Signed { key, claims: written, lifetime } => {
             let signing = signing_key(key, "private_key", profile).await?;
             let mut claims = Claims::new(about.now, *lifetime);

@@ -112,7 +112,7 @@ async fn at_the_loudest_level_nothing_of_a_request_is_told() {
     let more = "[log]\nlevel = \"trace\"\n[limits]\nbody_timeout = \"200ms\"\n";
     let config = config(&idp, &upstream, more).replace(
         "[profiles.billing]\n",
-        "[profiles.billing]\nparams = { assertion = \"canary-param\" }\nheaders = { \"X-Key\" = \"canary-header\" }\n",
+        "[profiles.billing]\nparams = { pin_assertion = \"canary-param\" }\nheaders = { \"X-Key\" = \"canary-header\" }\n",
     );
     let lanyard = Lanyard::start_in(Folder::new(), &config, &[("RUST_LOG", "trace")]).await;
     lanyard.ready().await;

@@ -103,6 +103,9 @@ fn grant(grant: &Grant) -> Map<String, Value> {
         })),
         Grant::Password { username, password } => map(json!({ "username": username, "password": secret(password) })),
         Grant::JwtBearer(Assertion::Given(source)) => map(json!({ "assertion": secret(source) })),
+        Grant::JwtBearer(Assertion::Caller { header, max_subjects }) => {
+            map(json!({ "assertion": { "header": header.as_str() }, "max_subjects": max_subjects }))
+        }
         Grant::JwtBearer(Assertion::Signed { key, claims, lifetime }) => {
             let mut all = signing(key, "private_key", "token_endpoint_auth_signing_alg");
             all.insert("claims".to_owned(), claim_names(claims));

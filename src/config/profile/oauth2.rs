@@ -135,6 +135,13 @@ impl Grant {
 pub enum Assertion {
     /// `assertion`: made by something else.
     Given(SecretSource),
+    /// `assertion = { header = "Authorization" }`: that of each request, as Entra ID's on-behalf-of flow wants it.
+    Caller {
+        /// The field that holds it, behind `Bearer` if that is `Authorization`.
+        header: HeaderName,
+        /// `max_subjects` (1,000): how many are remembered.
+        max_subjects: usize,
+    },
     /// `private_key` and `claims`: made by lanyard for each token request.
     Signed {
         /// The key.
@@ -267,9 +274,8 @@ impl OAuth2 {
     /// Whether the token is that of whoever sends the request.
     pub const fn caller(&self) -> Option<(&HeaderName, usize)> {
         match &self.grant {
-            Grant::TokenExchange { subject: Subject::Caller { header, max_subjects }, .. } => {
-                Some((header, *max_subjects))
-            }
+            Grant::TokenExchange { subject: Subject::Caller { header, max_subjects }, .. }
+            | Grant::JwtBearer(Assertion::Caller { header, max_subjects }) => Some((header, *max_subjects)),
             _ => None,
         }
     }
@@ -284,7 +290,7 @@ impl OAuth2 {
             Authentication::None | Authentication::Tls { .. } => None,
         };
         let (of_grant, actor) = match &self.grant {
-            Grant::ClientCredentials => (None, None),
+            Grant::ClientCredentials | Grant::JwtBearer(Assertion::Caller { .. }) => (None, None),
             Grant::RefreshToken { token, .. } => (Some(token), None),
             Grant::Password { password, .. } => (Some(password), None),
             Grant::JwtBearer(Assertion::Given(secret) | Assertion::ServiceAccount { file: secret, .. }) => {

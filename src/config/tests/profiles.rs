@@ -22,6 +22,24 @@ fn keys_of_the_token_request() {
             ),
             ("grant_type = \"client_credential\"", "grant_type", "\"client_credential\"", "did you mean"),
             ("grant_type = \"authorization_code\"", "grant_type", "\"authorization_code\"", "a person and a browser"),
+            (
+                "issuer = \"https://a.test/t/.well-known/openid-configuration\"",
+                "issuer",
+                "the address of an issuer's metadata",
+                "write issuer = \"https://a.test/t\"",
+            ),
+            (
+                "signing_alg = \"RS256\"",
+                "signing_alg",
+                "`signing_alg` in a profile of OAuth2",
+                "write token_endpoint_auth_signing_alg",
+            ),
+            (
+                "service_account = { env = \"SECRET\" }",
+                "service_account",
+                "`service_account` has no meaning here",
+                "or write what it goes with: grant_type = \"urn:",
+            ),
             ("grant_type = \"magic\"", "grant_type", "\"magic\"", "write one of: \"client_credentials\""),
             (
                 "token_endpoint_auth_method = \"client_secret_basik\"",

@@ -70,8 +70,12 @@ fn hints_follow_the_settings() {
     assert!(hint(&config, 400, "invalid_scope").contains("set `scope`"));
     assert!(hint(&config, 400, "invalid_request").contains("some want scope or audience or resource"));
     assert!(hint(&config, 415, "").contains("request_format = \"json\""));
+    config.client_id = None;
+    assert!(hint(&config, 400, "invalid_request").contains("some want client_id or"));
+    config.client_id = Some("client".to_owned());
     // Keycloak's word for a wrong secret.
     assert!(hint(&config, 401, "unauthorized_client").starts_with("check client_id and client_secret"));
+    assert!(hint(&config, 401, "access_denied").starts_with("check client_id and client_secret"));
     config.dpop = Some(crate::config::Dpop { key: None });
     assert!(hint(&config, 400, "invalid_dpop_proof").contains("clock"));
     config.dpop = None;

@@ -116,3 +116,16 @@ async fn the_latest_refresh_token_and_the_callers_own_stand_in() {
     assert_eq!(read(&config, next).await.unwrap().grant, expected);
     assert!(read(&config, about()).await.unwrap_err().detail.contains("there is no request"));
 }
+
+#[tokio::test]
+async fn the_assertion_of_a_caller_is_presented_as_it_is() {
+    let mut config = oauth2("https://auth.test/token");
+    let header = http::header::AUTHORIZATION;
+    config.grant = Grant::JwtBearer(Assertion::Caller { header, max_subjects: 1 });
+    let of_caller = Secret::new("canary-caller");
+    let secrets = read(&config, About { instead: Some(&of_caller), ..about() }).await.unwrap();
+    assert_eq!(secrets.grant, [("assertion", of_caller)]);
+    // Without a request there is none.
+    assert_eq!(read(&config, about()).await.unwrap_err().kind, FetchErrorKind::Secret);
+    assert_eq!(config.caller(), Some((&http::header::AUTHORIZATION, 1)));
+}

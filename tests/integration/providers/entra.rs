@@ -6,6 +6,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use super::{
+    super::support::*,
     case::Case,
     keys::{KNOWN, OTHER, claims, unsigned, verify},
     lookalike::{Asked, Lookalike, Told},
@@ -246,30 +247,80 @@ async fn a_service_account_proves_the_client() {
     case.fails("graph", "graph", &["AADSTS700212", "'https://kubernetes.default.svc'"], &fix).await;
     case.file(file, &projected("api://AzureADTokenExchange", "system:serviceaccount:default:default"));
     case.fails("graph", "graph", &["AADSTS700213", "'system:serviceaccount:default:default'"], &fix).await;
+    // An assertion says who it is from, and Entra wants to be told the client all the same.
+    let client = format!("client_id = \"{CLIENT}\"\n");
+    case.fails(&client, "", &["invalid_request: AADSTS900144", "'client_id'"], &["some want client_id"]).await;
     std::fs::remove_file(case.folder.path().join(file)).unwrap();
     case.fails("graph", "graph", &["client_assertion cannot be read"], &["check client_assertion"]).await;
 }
 
+/// A user's token for this audience.
+fn user(audience: &str, oid: &str) -> String {
+    unsigned(&json!({ "aud": audience, "oid": oid, "canary": "canary-user" }))
+}
+
+async fn on_behalf() -> Case {
+    let files =
+        [("mail/client_secret", "canary-secret"), ("mail/user_token", &*user(&format!("api://{CLIENT}"), "ann"))];
+    Case::new("### On behalf of a user", 0, HOST, Lookalike::start(answer).await, &files).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_is_acted_for() {
-    let user = |audience: &str, oid: &str| unsigned(&json!({ "aud": audience, "oid": oid, "canary": "canary-user" }));
+async fn each_user_is_acted_for() {
+    let case = on_behalf().await;
     let own = format!("api://{CLIENT}");
-    let files = [("mail/client_secret", "canary-secret"), ("mail/user_token", &*user(&own, "ann"))];
-    let case = Case::new("### On behalf of a user", 0, HOST, Lookalike::start(answer).await, &files).await;
+    let lanyard = Lanyard::start(&case.config).await;
+    let ask = async |token: &str| {
+        send(client(Some(lanyard.address())).get(case.url()).header("authorization", format!("Bearer {token}"))).await
+    };
+    for name in ["ann", "bob", "ann"] {
+        assert_eq!(ask(&user(&own, name)).await.status, 200);
+        assert_eq!(case.upstream.seen.last().all("authorization"), [format!("Bearer canary-of-{name}")]);
+    }
+    let asked = case.server.posts();
+    assert_eq!(asked.len(), 2, "once for each");
+    assert_eq!(asked[0].get("assertion"), user(&own, "ann"));
+    let names = ["grant_type", "assertion", "scope", "requested_token_use", "client_id", "client_secret"];
+    assert_eq!(asked[0].names(), names);
+    let (theirs, ours) = ((401, Some("subject_token_refused")), (503, Some("token_unavailable")));
+    for (audience, oid, refused, said, fix) in [
+        (
+            "https://graph.microsoft.com",
+            "ann",
+            theirs,
+            "invalid_grant: AADSTS50013",
+            "its `aud` is what the server wants",
+        ),
+        (&*own, "without a second factor", ours, "interaction_required: AADSTS50076", "consent once, in a browser"),
+    ] {
+        let answer = ask(&user(audience, oid)).await;
+        let body = answer.json();
+        assert_eq!((answer.status, answer.refusal()), refused, "{body}");
+        assert!(body["detail"].as_str().unwrap().contains(said), "{body}");
+        assert!(body["hint"].as_str().unwrap().contains(fix), "{body}");
+    }
+    let anonymous = get_via(lanyard.address(), &case.url()).await;
+    assert_eq!(anonymous.refusal(), Some("subject_token_missing"), "{}", anonymous.body);
+    assert_eq!(case.upstream.seen.requests().len(), 3);
+    lanyard.finish().await;
+    let most = "max_subjects = 10\nclaims = { sub = \"ann\" }\nparams = {";
+    case.is_refused("params = {", most, &["claims", "an assertion that lanyard signs"]).await;
+    let keep = "existing = \"keep\"\nparams = {";
+    case.is_refused("params = {", keep, &["existing = \"keep\" where the client's own authorization"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_user_is_acted_for_by_a_file() {
+    let case = on_behalf().await;
+    let file = format!("{{ file = \"{}/mail/user_token\" }}", case.folder.path().display());
+    let config = case.config.replace("{ header = \"Authorization\" }", &file);
+    let case = Case { config, ..case };
     assert_eq!(case.works().await.0, "Bearer canary-of-ann");
-    let names = case.server.posts()[0].names();
-    assert_eq!(names, ["grant_type", "assertion", "scope", "requested_token_use", "client_id", "client_secret"]);
     let params = "params = { requested_token_use = \"on_behalf_of\" }\n";
     case.fails(params, "", &["invalid_request: AADSTS900144", "'requested_token_use'"], &["misses a parameter"]).await;
-    for (audience, oid, said, fix) in [
-        // A token for Graph is not for the application.
-        ("https://graph.microsoft.com", "ann", "invalid_grant: AADSTS50013", "refuses the assertion"),
-        (&*own, "without consent", "invalid_grant: AADSTS65001", "an administrator has approved this client"),
-        (&*own, "without a second factor", "interaction_required: AADSTS50076", "consent once, in a browser"),
-    ] {
-        case.file("mail/user_token", &user(audience, oid));
-        case.fails("mail", "mail", &[said], &[fix]).await;
-    }
-    let claims = "claims = { sub = \"ann\" }\nparams = {";
-    case.is_refused("params = {", claims, &["claims", "an assertion that lanyard signs"]).await;
+    case.file("mail/user_token", &user(&format!("api://{CLIENT}"), "without consent"));
+    let fix = ["an administrator has approved this client"];
+    case.fails("mail", "mail", &["invalid_grant: AADSTS65001"], &fix).await;
+    let most = format!("{params}max_subjects = 10\n");
+    case.is_refused(params, &most, &["max_subjects", "assertion = { header = ... } of the jwt-bearer grant"]).await;
 }

@@ -180,7 +180,11 @@ impl Check<'_, '_> {
             let of: Vec<String> =
                 [OAUTH2].iter().chain(&KINDS).filter(|other| other.has(key)).map(Kind::told).collect();
             let what = format!("`{key}` in a profile of {}", kind.told());
-            self.reader.error(&place, what, format!("remove it: it is a key of {}", of.join(", ")));
+            let hint = match OTHER_NAMES.iter().find(|(name, other)| *name == key && kind.has(other)) {
+                Some((_, other)) => format!("write {other}, as it is called here"),
+                None => format!("remove it: it is a key of {}", of.join(", ")),
+            };
+            self.reader.error(&place, what, hint);
         }
     }
 
@@ -191,8 +195,18 @@ impl Check<'_, '_> {
             self.reader.error(
                 &place,
                 format!("`{key}` has no meaning here"),
-                format!("remove it: it goes with {with}"),
+                format!("remove it, or write what it goes with: {with}"),
             );
         }
     }
 }
+
+/// Keys that have another name in profiles of another kind.
+const OTHER_NAMES: [(&str, &str); 6] = [
+    ("signing_alg", "token_endpoint_auth_signing_alg"),
+    ("token_endpoint_auth_signing_alg", "signing_alg"),
+    ("token_lifetime", "assertion_lifetime"),
+    ("assertion_lifetime", "token_lifetime"),
+    ("secret", "client_secret"),
+    ("client_secret", "secret"),
+];

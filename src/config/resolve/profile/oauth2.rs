@@ -125,9 +125,12 @@ impl Check<'_, '_> {
                 of(table.actor_token.as_ref()),
                 of(table.actor_token_type.as_ref()),
                 of(table.requested_token_type.as_ref()),
-                of(table.max_subjects.as_ref()),
             ];
             self.only_with(keys, "grant_type = \"urn:ietf:params:oauth:grant-type:token-exchange\"");
+        }
+        // Where there may be a caller, that is looked at with what names it.
+        if grant_type != G::TokenExchange && table.assertion.is_none() {
+            self.only_with([of(table.max_subjects.as_ref())], OF_CALLER);
         }
         match grant_type {
             G::ClientCredentials => Some(Grant::ClientCredentials),
@@ -166,7 +169,10 @@ impl Check<'_, '_> {
             }
             (Some(at), None) => {
                 self.only_with([table.claims.as_ref().map(At::place)], "an assertion that lanyard signs");
-                self.secret(at).map(Assertion::Given)
+                Some(match self.subject(at, table)? {
+                    Subject::Source(source) => Assertion::Given(source),
+                    Subject::Caller { header, max_subjects } => Assertion::Caller { header, max_subjects },
+                })
             }
             (None, Some(at)) => {
                 let claims = table.claims.take().map(|at| at.value.0).unwrap_or_default();
@@ -234,7 +240,7 @@ impl Check<'_, '_> {
         let place = at.place();
         match at.value {
             SubjectValue::Source(source) => {
-                self.only_with([table.max_subjects.as_ref().map(At::place)], "subject_token = { header = ... }");
+                self.only_with([table.max_subjects.as_ref().map(At::place)], OF_CALLER);
                 self.secret(place.with(source)).map(Subject::Source)
             }
             SubjectValue::Header(name) => {
@@ -365,7 +371,9 @@ impl Check<'_, '_> {
     }
 
     fn client_secret(&mut self, place: &At<()>, table: &mut ProfileTable) -> Option<SecretSource> {
-        let at = self.required(place, table.client_secret.take(), "client_secret = { file = \"/run/secrets/...\" }")?;
+        let hint = "client_secret = { file = \"/run/secrets/...\" }, or token_endpoint_auth_method for a client that proves \
+                    itself by something else (\"none\": by nothing)";
+        let at = self.required(place, table.client_secret.take(), hint)?;
         self.secret(at)
     }
 
@@ -448,6 +456,11 @@ impl Check<'_, '_> {
         if url.query().is_some() {
             let hint = "write it as the server's metadata has it: \"https://auth.example.com\" (RFC 8414 2)";
             self.reader.error(at, "an issuer with a query", hint);
+            return None;
+        }
+        if let Some((issuer, _)) = at.value.split_once("/.well-known/") {
+            let hint = format!("write issuer = {issuer:?}: lanyard looks for its metadata itself");
+            self.reader.error(at, "the address of an issuer's metadata", hint);
             return None;
         }
         Some(Issuer { text: at.value.clone(), url })
@@ -603,6 +616,7 @@ enum AuthMethod {
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(120);
 /// RFC 8693 3.
 const TOKEN_TYPES: [&str; 6] = ["access_token", "refresh_token", "id_token", "saml1", "saml2", "jwt"];
+const OF_CALLER: &str = "subject_token = { header = ... }, and assertion = { header = ... } of the jwt-bearer grant";
 const GOOGLE_TOKEN_ENDPOINT: &str = "https://oauth2.googleapis.com/token";
 /// What a token request has from us.
 const OWN_TOKEN_HEADERS: [&str; 6] =
