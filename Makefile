@@ -21,7 +21,7 @@ lint: setup ## Formatting, clippy and documentation, warnings are errors
 
 check: setup ## Run `lanyard check` on every configuration that is shipped
 	cargo build --locked --quiet
-	@for file in proxy.toml; do ./target/debug/lanyard check --config "$$file" || exit 1; done
+	@for file in proxy.toml docs/profiles.toml; do ./target/debug/lanyard check --config "$$file" || exit 1; done
 
 release: setup ## Build the optimised binary: target/release/lanyard
 	cargo build --locked --release

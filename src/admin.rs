@@ -18,9 +18,9 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
-    middleware::{self, Next},
+    extract::State,
+    http::{StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -28,9 +28,9 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
+    guard::guard,
     metrics::{Metrics, TokenTimes},
     reload::Reloader,
-    route::pattern::split_authority,
     snapshot::Current,
 };
 
@@ -128,25 +128,6 @@ async fn quit(State(admin): State<Admin>) -> Response {
     tracing::info!("asked to stop by POST /quitquitquit");
     admin.stop.send_replace(true);
     (StatusCode::OK, "draining\n").into_response()
-}
-
-/// Keeps web pages out: a page can make a browser send requests here, but not without these marks.
-async fn guard(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let foreign = headers.contains_key(header::ORIGIN)
-        || headers.get("sec-fetch-site").is_some_and(|site| site != "none" && site != "same-origin");
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-    if foreign || (changes && !host_is_address(headers)) {
-        let hint = "call it without Origin, and by an address or localhost";
-        return pretty(StatusCode::FORBIDDEN, &json!({ "error": "forbidden", "hint": hint }));
-    }
-    next.run(request).await
-}
-
-/// Whether Host is an IP address or a loopback name: a name of somebody's choice may have been rebound to us.
-fn host_is_address(headers: &HeaderMap) -> bool {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    host.and_then(|host| split_authority(host).ok()).is_some_and(|(host, _)| host.ip().is_some() || host.is_loopback())
 }
 
 /// 200 `ok`, or 503 with what is still awaited.

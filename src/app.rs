@@ -25,7 +25,7 @@ use crate::{
     reload::Reloader,
     snapshot::{Current, Parts, Snapshot, trusted},
     telemetry::LevelHandle,
-    tls,
+    tls, token_endpoint,
 };
 
 /// Everything, built and bound, and not yet accepting.
@@ -34,6 +34,7 @@ pub struct App {
     listeners: Vec<Bound>,
     admin_listener: TcpListener,
     admin: Admin,
+    token_listener: Option<TcpListener>,
     front: Arc<Front>,
     reloader: Arc<Reloader>,
     stop: watch::Sender<bool>,
@@ -93,7 +94,18 @@ impl App {
         let (admin_listener, admin_address) =
             bound.await.map_err(|source| StartError::Bind { address: address.to_string(), source })?;
 
-        let own = listeners.iter().filter_map(Bound::tcp_address).chain([admin_address]).collect();
+        let token_listener = match &config.token_endpoint {
+            None => None,
+            Some(endpoint) => {
+                let address = endpoint.address;
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(|source| StartError::Bind { address: address.to_string(), source })?)
+            }
+        };
+        let token_address = token_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+
+        let own = listeners.iter().filter_map(Bound::tcp_address).chain([admin_address]).chain(token_address);
+        let own = own.collect();
         let dialer = Dialer { resolver, own };
         let parts = Parts { clock: Clock::boot(), metrics: metrics.clone(), dialer: dialer.clone() };
         let snapshot = Snapshot::build(Arc::new(config), None, &parts).map_err(StartError::Snapshot)?;
@@ -123,7 +135,7 @@ impl App {
         let reloader = Arc::new(Reloader::new(settings.path, current.clone(), parts, settings.log_level));
         let stop = watch::Sender::new(false);
         let admin = Admin { current, metrics, reloader: Arc::clone(&reloader), stop: stop.clone() };
-        Ok(Self { listeners, admin_listener, admin, front: Arc::new(front), reloader, stop })
+        Ok(Self { listeners, admin_listener, admin, token_listener, front: Arc::new(front), reloader, stop })
     }
 
     /// The listeners' addresses, in the order of the configuration.
@@ -134,6 +146,11 @@ impl App {
     /// The admin listener's address.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_listener.local_addr().ok()
+    }
+
+    /// The address of the token endpoint, if there is one.
+    pub fn token_address(&self) -> Option<SocketAddr> {
+        self.token_listener.as_ref()?.local_addr().ok()
     }
 
     /// The running configuration.
@@ -153,10 +170,17 @@ impl App {
 
     /// Serves until it is told to stop, and until what is in flight then has ended.
     pub async fn run(self) {
-        let Self { listeners, admin_listener, admin, front, reloader, stop } = self;
+        let Self { listeners, admin_listener, admin, token_listener, front, reloader, stop } = self;
         let mut tasks = JoinSet::new();
         let watching = tokio::spawn(async move { reloader.watch().await });
         let (drained, mut is_drained) = watch::channel(false);
+        if let Some(listener) = token_listener {
+            let endpoint = token_endpoint::Listener { current: front.current.clone() };
+            let mut is_drained = is_drained.clone();
+            tasks.spawn(endpoint.serve(listener, async move {
+                drop(is_drained.wait_for(|done| *done).await);
+            }));
+        }
         tasks.spawn(admin.serve(admin_listener, async move {
             // An error says that the sender is gone: that is the end too.
             drop(is_drained.wait_for(|done| *done).await);

@@ -55,7 +55,7 @@ enum Command {
     /// Make, show and install the local CA that interception signs with
     Ca(ca::Ca),
     /// Run the embedded authorization server alone (development and tests only)
-    Issuer(issuer::Issuer),
+    Issuer(Box<issuer::Issuer>),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }

@@ -39,6 +39,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// `[admin]`.
     pub admin: Admin,
+    /// `[token_endpoint]`, if there is one.
+    pub token_endpoint: Option<TokenEndpoint>,
     /// `[forward]`.
     pub forward: Forward,
     /// `[egress_proxy]`: what blind tunnels and requests without a route go through.
@@ -53,6 +55,26 @@ pub struct Config {
     pub limits: Limits,
     /// `[log]`.
     pub log: Log,
+}
+
+/// `[token_endpoint]`: where applications that fetch tokens themselves get them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenEndpoint {
+    /// `address`: loopback.
+    pub address: SocketAddr,
+    /// `profiles`: for which it answers, and with what.
+    pub profiles: Vec<(Arc<str>, TokenGiven)>,
+    /// `client_secret`: what applications have to present; `None`: anything.
+    pub client_secret: Option<SecretSource>,
+}
+
+/// What an application is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenGiven {
+    /// The profile's token.
+    Token,
+    /// A text in its place, which lanyard swaps for the token on the way out.
+    Placeholder,
 }
 
 /// One `[[listeners]]`.
@@ -155,6 +177,7 @@ impl Config {
         });
         let secrets = self.profiles.values().flat_map(|profile| profile.kind.secrets());
         let secrets = secrets.chain(logins.map(|login| &login.password));
+        let secrets = secrets.chain(self.token_endpoint.iter().filter_map(|endpoint| endpoint.client_secret.as_ref()));
         let variables = secrets.filter_map(|secret| match secret {
             SecretSource::Env(name) => Some(name.as_str()),
             SecretSource::File(_) | SecretSource::Literal(_) => None,

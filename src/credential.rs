@@ -2,8 +2,21 @@
 //!
 //! One trait, so that a token's life (`token`) knows nothing of OAuth, and one error, which knows whether trying again
 //! soon can help and what an operator should do. What has to be signed anew for each request is a [`Signer`].
+//!
+//! OAuth2's grants are in `oauth`; here is one file for each other kind, and what they share: `signing` reads keys,
+//! `document` finds a token in text or JSON, `answer` tells of a provider's refusal, `metadata` asks a cloud's metadata server.
 
+mod answer;
 pub mod aws;
+pub mod azure_managed_identity;
+mod document;
+pub mod exec;
+pub mod file;
+pub mod fixed;
+pub mod github_app;
+pub mod google_metadata;
+pub mod jwt;
+mod metadata;
 pub mod signing;
 
 use std::{
@@ -39,13 +52,17 @@ pub trait Credential: Send + Sync + fmt::Debug {
 pub struct Fetched {
     /// What requests carry of it.
     pub material: Material,
-    /// How long it lives from the moment the request was sent; `None` where nobody tells. Zero: it is already over.
+    /// How long it lives from the moment the request was sent; `None` where nobody tells. Zero: it is already over;
+    /// [`Fetched::FOREVER`]: it does not expire.
     pub lifetime: Option<Duration>,
     /// Something that succeeded but that an operator should know: the provider granted fewer scopes than asked for.
     pub warning: Option<String>,
 }
 
 impl Fetched {
+    /// The lifetime of what does not expire: a thousand years, which every clock can count to and no provider is believed.
+    pub const FOREVER: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
+
     /// A token that says nothing else.
     pub const fn token(token: Secret, lifetime: Option<Duration>) -> Self {
         Self { material: Material::Token(token), lifetime, warning: None }

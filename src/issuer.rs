@@ -1,5 +1,5 @@
 //! The embedded authorization server, for demo, development and tests; not for production: it keeps all it knows in
-//! memory and speaks plain HTTP.
+//! memory.
 //!
 //! | endpoint | does |
 //! |---|---|
@@ -8,13 +8,27 @@
 //! | `GET /.well-known/jwks.json`, `/.well-known/oauth-authorization-server`, `/.well-known/openid-configuration` | keys and metadata (RFC 8414): `metadata.rs` |
 //! | the same under `/api/v1/tenant/{tenant}`, and `GET .../strategies` | any tenant name; it becomes part of `iss` |
 //!
-//! The protected API that accepts these tokens is [`resource`].
+//! | at these | it knows |
+//! |---|---|
+//! | client authentication | `client_secret_basic`, `client_secret_post` (also in JSON), `client_secret_jwt`, `private_key_jwt`, a trusted issuer's JWT (RFC 7523), `tls_client_auth`, `self_signed_tls_client_auth` (RFC 8705), `none`: `client_auth.rs`, `certificate_auth.rs` |
+//! | grants | `client_credentials`, `refresh_token`, `password`, JWT bearer (RFC 7523), token exchange (RFC 8693): `grant.rs` |
+//! | binding | `cnf` with `x5t#S256` (RFC 8705) or `jkt` (DPoP, RFC 9449): `dpop.rs` |
+//!
+//! Clients are made from [`Settings`], or read from a file ([`Registrations`]). HTTPS is [`tls`]; the protected API that
+//! accepts the tokens is [`resource`].
 
+mod assertion;
+mod certificate_auth;
 mod claims;
 mod client;
 mod client_auth;
+mod dpop;
 mod error;
+mod grant;
+mod incoming;
 mod introspect;
+mod jwk;
+mod jws;
 mod keys;
 mod ledger;
 mod metadata;
@@ -22,6 +36,7 @@ mod parameters;
 pub mod resource;
 mod settings;
 mod tenant;
+pub mod tls;
 mod token;
 
 use std::{
@@ -41,11 +56,19 @@ use axum::{
     routing::{get, post},
 };
 
-pub use self::{
-    client::{Client, ClientFormatError, ClientProblem},
-    settings::{Algorithm, IssuerError, Settings, UnknownAlgorithm},
+use self::{
+    assertion::Used, certificate_auth::ClientCa, client_auth::Clients, dpop::Nonces, error::OAuthError, keys::Keys,
+    ledger::Ledger, tenant::Tenant,
 };
-use self::{client_auth::Clients, error::OAuthError, keys::Keys, ledger::Ledger, tenant::Tenant};
+pub use self::{
+    client::{
+        AuthMethod, CertificateName, Client, ClientFormatError, ClientProblem, GrantType, User,
+        file::{RegistrationError, Registrations},
+    },
+    dpop::NoncePolicy,
+    jwk::{KeyProblem, KeySet},
+    settings::{Algorithm, IssuerError, Settings, Transport, TrustedIssuer, UnknownAlgorithm},
+};
 
 /// Tells the time of day, which is what `iat` and `exp` are made of; tests set their own.
 pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -54,8 +77,18 @@ pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 pub struct Issuer {
     /// The issuer identifier, exactly as in `iss` of tokens that belong to no tenant.
     identifier: String,
+    transport: Transport,
     clients: Clients,
+    trusted_issuers: Vec<TrustedIssuer>,
+    client_ca: ClientCa,
     keys: Keys,
+    /// The assertions that may not be used again.
+    used: Used,
+    /// The same of DPoP proofs, which anybody can make: they must not crowd out the others.
+    used_proofs: Used,
+    /// How nonces are made, here and at the protected API, which has its own.
+    nonce_policy: Option<NoncePolicy>,
+    nonces: Option<Nonces>,
     ledger: Mutex<Ledger>,
     lifetime: Duration,
     send_expires_in: bool,
@@ -82,9 +115,17 @@ impl Issuer {
     /// As for [`Issuer::new`].
     pub fn with_clock(settings: Settings, address: SocketAddr, clock: WallClock) -> Result<Self, IssuerError> {
         settings.check()?;
+        let scheme = if settings.transport == Transport::Tls { "https" } else { "http" };
         Ok(Self {
-            identifier: settings.issuer.unwrap_or_else(|| format!("http://{}", reachable(address))),
+            identifier: settings.issuer.unwrap_or_else(|| format!("{scheme}://{}", reachable(address))),
+            transport: settings.transport,
+            client_ca: ClientCa::new(&settings.client_ca)?,
             clients: Clients::new(settings.clients),
+            trusted_issuers: settings.trusted_issuers,
+            used: Used::default(),
+            used_proofs: Used::default(),
+            nonce_policy: settings.dpop_nonce,
+            nonces: settings.dpop_nonce.map(Nonces::new),
             keys: Keys::new(settings.algorithm, settings.hs256_key.as_ref())?,
             ledger: Mutex::default(),
             lifetime: settings.lifetime,
@@ -129,6 +170,7 @@ impl Issuer {
             audience: audience.map(str::to_owned),
             read_scope: scope.clone(),
             write_scope: scope,
+            url: None,
         };
         resource::router(Arc::clone(self), requirements)
     }
@@ -154,6 +196,26 @@ impl Issuer {
             None => self.identifier.clone(),
             Some(name) => format!("{}{}{name}", self.base(), tenant::PREFIX),
         }
+    }
+
+    /// What stands before the path in URLs of the endpoints of `tenant`: the identifier, and the base of those for clients
+    /// with certificates, if that is another.
+    fn bases_of(&self, tenant: &Tenant) -> Vec<String> {
+        let identifier = self.identifier_of(tenant);
+        let mut bases = vec![identifier.trim_end_matches('/').to_owned()];
+        bases.extend(self.alias_of(tenant));
+        bases
+    }
+
+    /// The base of the endpoints for clients with certificates, if they have URLs of their own.
+    fn alias_of(&self, tenant: &Tenant) -> Option<String> {
+        let Transport::Both(address) = self.transport else { return None };
+        let base = format!("https://{}", reachable(address));
+        Some(tenant.name().map_or_else(|| base.clone(), |name| format!("{base}{}{name}", tenant::PREFIX)))
+    }
+
+    fn has_tls(&self) -> bool {
+        self.transport != Transport::Plain
     }
 
     /// The identifier without a slash at its end, to put a path behind.

@@ -21,7 +21,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
-pub use certificate::{certificate_chain, certificate_thumbprint};
+pub use certificate::{certificate_belongs_to, certificate_chain, certificate_thumbprint};
 pub use dpop::{Prover, ath};
 pub use error::{KeyError, SignError};
 pub use key::SigningKey;

@@ -18,7 +18,7 @@
 //!
 //! # The map
 //! [`app`] builds everything and stops it in the reverse; [`reload`] makes the next snapshot from a changed [`config`]
-//! and keeps the slots that did not change; [`admin`] tells how things stand, [`metrics`] counts, [`telemetry`] logs;
+//! and keeps the slots that did not change; [`admin`] tells how things stand, [`token_endpoint`] gives tokens to applications that ask for them, [`metrics`] counts, [`telemetry`] logs;
 //! [`jose`] holds private keys and signs assertions and proofs with them; [`aws`] signs requests for AWS;
 //! [`cli`] has the commands; [`issuer`] is the embedded authorization server of the demo and the tests.
 //! `docs/architecture.md` has the longer story.
@@ -33,6 +33,7 @@ pub mod config;
 pub mod credential;
 pub mod dns;
 pub mod egress;
+mod guard;
 pub mod issuer;
 pub mod jose;
 pub mod listen;
@@ -47,3 +48,4 @@ pub mod snapshot;
 pub mod telemetry;
 pub mod tls;
 pub mod token;
+pub mod token_endpoint;

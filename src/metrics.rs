@@ -115,15 +115,15 @@ pub struct ProfileMetrics {
     name: Arc<str>,
 }
 
-/// When the last token of a profile arrived and when it expires, for the gauges.
+/// When the last token of a profile arrived and when it expires, for the gauges. What does not expire has no expiry.
 #[derive(Clone, Debug)]
 pub struct TokenTimes {
     /// Whose.
     pub profile: Arc<str>,
     /// By the wall clock.
     pub arrived: SystemTime,
-    /// By the wall clock of the moment when it arrived.
-    pub expires: SystemTime,
+    /// By the wall clock of the moment when it arrived; `None`: it does not expire.
+    pub expires: Option<SystemTime>,
 }
 
 impl ProfileMetrics {
@@ -235,7 +235,7 @@ impl Metrics {
             ),
             token_expiry: gauges(
                 "lanyard_token_expiry_timestamp_seconds",
-                "When the current token expires, Unix time.",
+                "When the current token expires, Unix time; not there for what does not expire.",
                 &["profile"],
             ),
             token_last_success: gauges(
@@ -331,7 +331,9 @@ impl Metrics {
         token_last_success.reset();
         for token in tokens {
             token_last_success.with_label_values(&[&*token.profile]).set(unix_seconds(token.arrived));
-            token_expiry.with_label_values(&[&*token.profile]).set(unix_seconds(token.expires));
+            if let Some(expires) = token.expires {
+                token_expiry.with_label_values(&[&*token.profile]).set(unix_seconds(expires));
+            }
         }
         TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_default()
     }
@@ -372,7 +374,7 @@ mod tests {
         let token = TokenTimes {
             profile: NO_PROFILE.into(),
             arrived: UNIX_EPOCH + Duration::from_secs(1),
-            expires: UNIX_EPOCH,
+            expires: Some(UNIX_EPOCH),
         };
         let text = metrics.render([token]);
         for line in [
@@ -400,6 +402,9 @@ mod tests {
         ] {
             assert!(text.contains(family), "{family} is not in:\n{text}");
         }
-        assert!(!metrics.render([]).contains("lanyard_token_expiry_timestamp_seconds{"));
+        let forever = TokenTimes { profile: NO_PROFILE.into(), arrived: UNIX_EPOCH, expires: None };
+        for text in [metrics.render([forever]), metrics.render([])] {
+            assert!(!text.contains("lanyard_token_expiry_timestamp_seconds{"), "{text}");
+        }
     }
 }

@@ -124,17 +124,18 @@ impl TokenClient {
             (Authentication::Tls { .. }, Some(alias)) => alias,
             _ => found.token_endpoint,
         };
+        let at = Server { url: &url, issuer: found.issuer.as_deref() };
         let latest = self.latest_refresh_token(provider.profile()).await?;
         let prover = match (&self.binding, &self.config.dpop) {
             (Some(binding), Some(dpop)) => Some((binding, binding.prover(dpop, provider.profile()).await?)),
             _ => None,
         };
-        let instead = subject.or(latest.as_ref().map(|(_, token)| token));
-        let first = self.ask(provider, &url, instead, prover.as_ref()).await?;
+        let instead = subject.or_else(|| latest.as_ref().map(|(_, token)| token));
+        let first = self.ask(provider, at, instead, prover.as_ref()).await?;
         // RFC 9449 8: the server wants a nonce of its own in the proof. All else that is good for once is made anew too.
         let wants_nonce = first.reply.status.is_client_error()
             && prover.as_ref().is_some_and(|(binding, _)| binding.learn(&first.reply.headers));
-        let asked = if wants_nonce { self.ask(provider, &url, instead, prover.as_ref()).await? } else { first };
+        let asked = if wants_nonce { self.ask(provider, at, instead, prover.as_ref()).await? } else { first };
         if let Some((binding, _)) = &prover {
             binding.learn(&asked.reply.headers);
         }
@@ -164,14 +165,14 @@ impl TokenClient {
     async fn ask(
         &self,
         provider: &Provider,
-        url: &Url,
+        Server { url, issuer }: Server<'_>,
         instead: Option<&Secret>,
         prover: Option<&(&Binding, Arc<Prover>)>,
     ) -> Result<Asking, FetchError> {
         let about = About {
             profile: provider.profile(),
             token_endpoint: url.as_str(),
-            issuer: self.config.endpoint.issuer.as_ref().map(|issuer| issuer.text.as_str()),
+            issuer,
             instead,
             now: SystemTime::now(),
         };
@@ -218,6 +219,14 @@ impl TokenClient {
     }
 }
 
+/// Who is asked.
+#[derive(Clone, Copy)]
+struct Server<'a> {
+    url: &'a Url,
+    /// What it calls itself, where that is known.
+    issuer: Option<&'a str>,
+}
+
 /// One token request and its answer.
 struct Asking {
     reply: Reply,
@@ -260,6 +269,31 @@ impl Credential for TokenClient {
 impl fmt::Debug for TokenClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenClient").field("endpoint", &self.place).finish_non_exhaustive()
+    }
+}
+
+/// Exchanges the token of one subject.
+#[derive(Debug)]
+pub struct OnBehalf {
+    /// The client that asks, shared by all subjects.
+    pub client: Arc<TokenClient>,
+    /// The subject's own token.
+    pub subject: Secret,
+}
+
+#[async_trait]
+impl Credential for OnBehalf {
+    async fn fetch(&self) -> Result<Fetched, FetchError> {
+        if response::jwt_lifetime(self.subject.expose(), SystemTime::now()).is_some_and(|left| left.is_zero()) {
+            // The server would say the same, and nobody has to ask it.
+            return Err(FetchError {
+                kind: FetchErrorKind::InvalidGrant,
+                detail: "the caller's own token has expired".to_owned(),
+                hint: "send a fresh one".to_owned(),
+                retry_after: None,
+            });
+        }
+        self.client.fetch_for(Some(&self.subject)).await
     }
 }
 

@@ -201,6 +201,10 @@ fn needs_restart(started: &Config, next: &Config) -> Vec<&'static str> {
     if started.admin != next.admin {
         changed.push("admin");
     }
+    let token_address = |config: &Config| config.token_endpoint.as_ref().map(|endpoint| endpoint.address);
+    if token_address(started) != token_address(next) {
+        changed.push("token_endpoint");
+    }
     if started.log.format != next.log.format {
         changed.push("log.format");
     }

@@ -20,14 +20,17 @@ use crate::{
     ca::{Authority, CaError, Files, Leaves},
     clock::Clock,
     config::{self, CaBundle, Config, CredentialKind, Limits},
-    credential::{Credential, aws::Aws},
+    credential::{
+        Credential, aws::Aws, azure_managed_identity::ManagedIdentity, exec::Printed, file::TokenFile, fixed::Fixed,
+        github_app::Installation, google_metadata::ServiceAccount, jwt::SelfSigned,
+    },
     egress::connect::Dialer,
     metrics::{Metrics, NO_PROFILE, ProfileMetrics},
-    oauth::TokenClient,
+    oauth::{OnBehalf, TokenClient},
     proxy::direct::Origin,
     route::Table,
     tls::{self, TlsError},
-    token::{Policy, Slot},
+    token::{Exchange, Policy, Slot, Subjects},
 };
 
 /// One generation.
@@ -52,8 +55,12 @@ pub struct Snapshot {
 pub struct Profile {
     /// Its definition.
     pub config: Arc<config::Profile>,
-    /// Its token.
+    /// Its token; where each caller has one of its own, nobody asks for this.
     pub slot: Slot,
+    /// The tokens of its callers, where it acts on behalf of them.
+    pub subjects: Option<Subjects>,
+    /// The header fields that it writes or takes for itself: none of them goes out as the client sent it.
+    pub fields: Box<[HeaderName]>,
     /// Its metrics.
     pub metrics: Arc<ProfileMetrics>,
     /// The name of the header field that carries the token as HTTP/1.1 upstreams see it: `X-Api-Key`, not `x-api-key`.
@@ -185,13 +192,20 @@ fn interception(config: &Config, previous: Option<&Snapshot>) -> Result<Option<A
 /// # Errors
 /// Its client cannot be built: no CA at all, a bad proxy.
 pub fn credential(definition: &config::Profile, dialer: &Dialer) -> Result<Arc<dyn Credential>, String> {
+    let name = &definition.name;
     match &definition.kind {
         CredentialKind::OAuth2(oauth2) => {
-            let client = TokenClient::new(&definition.name, oauth2, dialer).map_err(|e| e.to_string())?;
+            let client = TokenClient::new(name, oauth2, dialer).map_err(|e| e.to_string())?;
             Ok(Arc::new(client))
         }
-        CredentialKind::AwsSigV4(aws) => Ok(Arc::new(Aws::new(&definition.name, aws, dialer)?)),
-        _ => Err("not in this build".to_owned()),
+        CredentialKind::Static(config) => Ok(Arc::new(Fixed::new(name, config, &definition.placement))),
+        CredentialKind::Jwt(config) => Ok(Arc::new(SelfSigned::new(name, config))),
+        CredentialKind::File(config) => Ok(Arc::new(TokenFile::new(name, config))),
+        CredentialKind::Exec(config) => Ok(Arc::new(Printed::new(name, config))),
+        CredentialKind::GitHubApp(config) => Ok(Arc::new(Installation::new(name, config, dialer)?)),
+        CredentialKind::GoogleMetadata(config) => Ok(Arc::new(ServiceAccount::new(name, config, dialer)?)),
+        CredentialKind::AzureManagedIdentity(config) => Ok(Arc::new(ManagedIdentity::new(name, config, dialer)?)),
+        CredentialKind::AwsSigV4(config) => Ok(Arc::new(Aws::new(name, config, dialer)?)),
     }
 }
 
@@ -207,10 +221,21 @@ fn start_profile(definition: &Arc<config::Profile>, parts: &Parts) -> Result<Pro
         reject_interval: definition.reject_interval,
     };
     let metrics = parts.metrics.profile(&definition.name);
+    let mut fields = definition.placement.fields().to_vec();
+    let mut subjects = None;
+    if let Some((oauth2, header, most)) = definition.kind.caller() {
+        let client = Arc::new(TokenClient::new(&definition.name, oauth2, &parts.dialer).map_err(|e| e.to_string())?);
+        let exchange: Box<Exchange> =
+            Box::new(move |subject| Arc::new(OnBehalf { client: Arc::clone(&client), subject }));
+        subjects = Some(Subjects::new(policy.clone(), most, exchange, Arc::clone(&metrics), parts.clock));
+        if !fields.contains(header) {
+            fields.push(header.clone());
+        }
+    }
     let credential = credential(definition, &parts.dialer)?;
     let slot = Slot::start(policy, credential, Arc::clone(&metrics), parts.clock);
     let wire_header = definition.placement.fields().first().map(wire_name).unwrap_or_default().into();
-    Ok(Profile { config: Arc::clone(definition), slot, metrics, wire_header })
+    Ok(Profile { config: Arc::clone(definition), slot, subjects, fields: fields.into(), metrics, wire_header })
 }
 
 /// A header field's name as HTTP/1.1 is used to it: each word capitalised.

@@ -108,7 +108,7 @@ pub const ALL: [Operation; 21] = [
         let form = Form::Header(HeaderValue::from_static("Bearer canary-token"));
         let [fetched_at, refresh_at, expires_at] = [Moment::default(); 3];
         let token = Arc::new(Token { form, serial: 1, fetched_at, expires_at, refresh_at });
-        rewrite(world, Carried::Token { profile, token })
+        rewrite(world, Carried::Token { profile, subject: None, token })
     }),
     often("head clone and rewrite, without", || rewrite(World::new(), Carried::Nothing("none"))),
     often("metrics of one request", || {

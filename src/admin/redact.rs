@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     config::{
         Config, ConnectPolicy, Existing, Listener, ListenerMode, LogFormat, OnUnavailable, Placement, Profile, Route,
-        Unmatched, Upstream,
+        TokenEndpoint, TokenGiven, Unmatched, Upstream,
     },
     egress::{Egress, Proxy},
     secret::SecretSource,
@@ -22,6 +22,7 @@ pub(super) fn config(config: &Config) -> Value {
     json!({
         "listeners": config.listeners.iter().map(listener).collect::<Vec<_>>(),
         "admin": { "address": config.admin.address.to_string() },
+        "token_endpoint": config.token_endpoint.as_ref().map(token_endpoint),
         "forward": {
             "unmatched": match config.forward.unmatched { Unmatched::Pass => "pass", Unmatched::Deny => "deny" },
             "connect": match config.forward.connect { ConnectPolicy::Tunnel => "tunnel", ConnectPolicy::Deny => "deny" },
@@ -47,6 +48,19 @@ pub(super) fn config(config: &Config) -> Value {
             "level": config.log.level().as_str().to_ascii_lowercase(),
             "access": config.log.access,
         },
+    })
+}
+
+fn token_endpoint(endpoint: &TokenEndpoint) -> Value {
+    let given = |given| match given {
+        TokenGiven::Token => "token",
+        TokenGiven::Placeholder => "placeholder",
+    };
+    let profiles = endpoint.profiles.iter().map(|(name, what)| (name.to_string(), json!(given(*what))));
+    json!({
+        "address": endpoint.address.to_string(),
+        "profiles": profiles.collect::<Map<_, _>>(),
+        "client_secret": endpoint.client_secret.as_ref().map(secret),
     })
 }
 

@@ -35,7 +35,12 @@ pub(super) fn of(snapshot: &Snapshot) -> Value {
 fn profile(profile: &Profile) -> Value {
     let status = profile.slot.status();
     let token = status.token.map(|(serial, age, left)| {
-        json!({ "serial": serial, "age_seconds": age.as_secs(), "expires_in_seconds": left.as_secs() })
+        json!({
+            "serial": serial,
+            "age_seconds": age.as_secs(),
+            "expires": left.is_some(),
+            "expires_in_seconds": left.map(|left| left.as_secs()),
+        })
     });
     let last_error = status.last_error.map(|error| {
         json!({

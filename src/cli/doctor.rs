@@ -1,19 +1,20 @@
-//! `lanyard doctor`: one real token request per profile.
+//! `lanyard doctor`: each profile's credential is got once, as `run` gets it.
 
 use clap::Args;
 
 use super::{ConfigFile, Failed, runtime, say, say_error};
 use crate::{
-    config::{Config, ListenAddress},
+    config::{Config, CredentialKind, ListenAddress},
+    credential::Fetched,
     dns::Resolver,
     egress::connect::Dialer,
     snapshot::credential,
 };
 
-/// Do one real token request per profile.
+/// Get each profile's credential once: a real token request, a signature, a command, a file.
 ///
 /// Tells what the identity provider answers (its own error, word for word) and what to do about it. Nothing is sent
-/// to any upstream, and no token is shown. Exits with 1 if a profile got no token.
+/// to any upstream, and no token is shown. Exits with 1 if a profile got none.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
     /// Only this profile
@@ -61,6 +62,7 @@ async fn examine(config: &Config, only: Option<&str>) -> Result<(), Failed> {
         match fetched {
             Ok(token) => {
                 let lifetime = match token.lifetime {
+                    Some(Fetched::FOREVER) => "does not expire".to_owned(),
                     Some(lifetime) => format!("lives {} s", lifetime.as_secs()),
                     None => format!(
                         "does not tell how long it lives: default_token_lifetime ({:?}) is taken",
@@ -69,7 +71,8 @@ async fn examine(config: &Config, only: Option<&str>) -> Result<(), Failed> {
                 };
                 let through = profile.kind.proxy().map(|proxy| format!(" through egress proxy {}", proxy.name()));
                 let through = through.unwrap_or_default();
-                say(&format!("{name}: ok: a token in {took} ms{through}, which {lifetime}"));
+                let did = did(&profile.kind);
+                say(&format!("{name}: ok: {did} in {took} ms{through}, which {lifetime}"));
                 if let Some(warning) = token.warning {
                     say(&format!("    note: {warning}"));
                 }
@@ -85,4 +88,19 @@ async fn examine(config: &Config, only: Option<&str>) -> Result<(), Failed> {
         say("there are no profiles: nothing to examine");
     }
     if healthy { Ok(()) } else { Err(Failed::AtRunTime) }
+}
+
+/// What a profile's credential is.
+const fn did(kind: &CredentialKind) -> &'static str {
+    match kind {
+        CredentialKind::OAuth2(_) => "a token",
+        CredentialKind::Static(_) => "the secret",
+        CredentialKind::Jwt(_) => "a signed JWT",
+        CredentialKind::File(_) => "the file's token",
+        CredentialKind::Exec(_) => "the token that the command printed",
+        CredentialKind::GitHubApp(_) => "an installation token",
+        CredentialKind::GoogleMetadata(_) => "a token of Google's metadata server",
+        CredentialKind::AzureManagedIdentity(_) => "a token of Azure's identity service",
+        CredentialKind::AwsSigV4(_) => "credentials for signing",
+    }
 }

@@ -46,6 +46,7 @@ fn toml_name(key: &'static str) -> &'static str {
 pub(super) struct File {
     pub(super) listeners: Vec<At<ListenerTable>>,
     pub(super) admin: AdminTable,
+    pub(super) token_endpoint: Option<At<TokenEndpointTable>>,
     pub(super) forward: ForwardTable,
     pub(super) egress_proxy: Option<At<EgressValue>>,
     pub(super) profiles: Vec<(String, At<ProfileTable>)>,
@@ -70,6 +71,15 @@ table! {
     /// `[admin]`
     AdminTable {
         pub address: String,
+    }
+}
+
+table! {
+    /// `[token_endpoint]`
+    TokenEndpointTable {
+        pub address: String,
+        pub profiles: StringTable,
+        pub client_secret: SecretValue,
     }
 }
 
@@ -253,7 +263,18 @@ impl File {
     /// Reads every table that is there; `None` where the text is no TOML.
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let document = reader.document()?;
-        let known = ["listeners", "admin", "forward", "egress_proxy", "profiles", "routes", "ca", "limits", "log"];
+        let known = [
+            "listeners",
+            "admin",
+            "token_endpoint",
+            "forward",
+            "egress_proxy",
+            "profiles",
+            "routes",
+            "ca",
+            "limits",
+            "log",
+        ];
         reader.unknown_keys(&document, "", &known);
         let mut file = Self::default();
         for (key, value) in document.iter() {
@@ -299,6 +320,11 @@ impl File {
                     }
                 }
                 "egress_proxy" => file.egress_proxy = reader.value(&document, "", name),
+                "token_endpoint" => {
+                    let Some(table) = reader.table(value, name, "[token_endpoint]") else { continue };
+                    let read = TokenEndpointTable::read(reader, table, name);
+                    file.token_endpoint = Some(reader.at(read, name.to_owned(), &key.span()));
+                }
                 "admin" | "forward" | "ca" | "limits" | "log" => {
                     let Some(table) = reader.table(value, name, &format!("[{name}]")) else { continue };
                     match name {
@@ -322,6 +348,7 @@ pub(super) fn all_keys() -> Vec<&'static str> {
     let tables = [
         ListenerTable::KEYS,
         AdminTable::KEYS,
+        TokenEndpointTable::KEYS,
         ForwardTable::KEYS,
         EgressTable::KEYS,
         ProfileTable::KEYS,

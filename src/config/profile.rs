@@ -155,6 +155,14 @@ impl CredentialKind {
         }
     }
 
+    /// Where each caller's own token is exchanged: the profile, the field that holds it, and for how many.
+    pub fn caller(&self) -> Option<(&OAuth2, &HeaderName, usize)> {
+        match self {
+            Self::OAuth2(oauth2) => oauth2.caller().map(|(header, most)| (&**oauth2, header, most)),
+            _ => None,
+        }
+    }
+
     /// The egress proxy on the way to its provider, if there is one.
     pub fn proxy(&self) -> Option<&Arc<Proxy>> {
         let url = match self {

@@ -4,6 +4,7 @@
 mod egress;
 mod profile;
 mod route;
+mod token_endpoint;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use url::Url;
 
 use super::{
     Admin, Ca, CaBundle, Config, ConnectPolicy, Environment, Forward, Limits, ListenAddress, Listener, ListenerMode,
-    Log, LogFormat, Scheme, Unmatched, Upstream,
+    Log, LogFormat, Profile, Route, Scheme, Unmatched, Upstream,
     file::{AdminTable, CaTable, File, ForwardTable, LimitsTable, ListenerTable, LogTable},
     read::{At, Reader, Size, nearest},
 };
@@ -36,9 +37,12 @@ pub(super) fn config(
     let forward = check.forward(file.forward);
     let listeners = check.listeners(file.listeners, admin.as_ref(), unmatched_written);
     check.own = sockets(&listeners, admin.as_ref());
+    let token_address = check.token_address(file.token_endpoint.as_ref());
+    check.own.extend(token_address);
     check.egress = check.egress(file.egress_proxy);
     let profiles = check.profiles(file.profiles);
-    let routes = check.routes(file.routes, &profiles, &listeners);
+    let token_endpoint = file.token_endpoint.and_then(|at| check.own_token_endpoint(at, token_address, &profiles));
+    let (routes, narrowed) = check.routes(file.routes, &profiles, &listeners);
     let ca = check.ca(file.ca);
     let limits = check.limits(&file.limits);
     let log = check.log(file.log);
@@ -47,9 +51,21 @@ pub(super) fn config(
     }
     let listeners = listeners.into_iter().map(|at| at.value).collect();
     let profiles = profiles.into_iter().filter_map(|(_, profile)| profile.value);
+    let profiles = profiles.map(|profile| at_rest(profile, &routes, &narrowed)).chain(narrowed.iter().cloned());
     let profiles = profiles.map(|profile| (Arc::clone(&profile.name), Arc::new(profile))).collect();
     let egress_proxy = check.egress;
-    Some(Config { listeners, admin: admin?.value, forward, egress_proxy, profiles, routes, ca, limits, log })
+    let admin = admin?.value;
+    Some(Config { listeners, admin, token_endpoint, forward, egress_proxy, profiles, routes, ca, limits, log })
+}
+
+/// A profile that only narrowed ones are made from carries nothing itself: it asks for no token unless it is told to.
+fn at_rest(mut profile: Profile, routes: &[Route], narrowed: &[Profile]) -> Profile {
+    let is_used = routes.iter().any(|route| route.profile.as_ref() == Some(&profile.name));
+    if !is_used && narrowed.iter().any(|other| route::base(&other.name) == &*profile.name) {
+        profile.prefetch = false;
+        profile.required = false;
+    }
+    profile
 }
 
 /// What every rule looks at and reports to.

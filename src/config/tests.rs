@@ -3,6 +3,7 @@
 mod canary;
 mod egress;
 mod files;
+mod kinds;
 mod listeners;
 mod meaning;
 mod mutations;

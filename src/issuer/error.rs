@@ -7,6 +7,8 @@ use axum::{
 use serde::Serialize;
 use serde_json::json;
 
+use super::dpop::{Nonces, Refusal};
+
 /// An error code of an OAuth endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {
@@ -18,6 +20,10 @@ pub(super) enum Code {
     InvalidScope,
     /// RFC 8707 section 2: an audience or resource that is malformed or not allowed.
     InvalidTarget,
+    /// RFC 9449 section 5: the DPoP proof is no good.
+    InvalidDpopProof,
+    /// RFC 9449 section 8: it has no nonce, or not one that is good; `DPoP-Nonce` has another.
+    UseDpopNonce,
     NotFound,
     ServerError,
 }
@@ -32,6 +38,8 @@ impl Code {
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
+            Self::InvalidDpopProof => "invalid_dpop_proof",
+            Self::UseDpopNonce => "use_dpop_nonce",
             Self::NotFound => "not_found",
             Self::ServerError => "server_error",
         }
@@ -47,7 +55,9 @@ impl Code {
             | Self::UnauthorizedClient
             | Self::UnsupportedGrantType
             | Self::InvalidScope
-            | Self::InvalidTarget => StatusCode::BAD_REQUEST,
+            | Self::InvalidTarget
+            | Self::InvalidDpopProof
+            | Self::UseDpopNonce => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -98,6 +108,15 @@ impl OAuthError {
     }
 }
 
+impl From<Refusal> for OAuthError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid(problem) => Self::new(Code::InvalidDpopProof, format!("DPoP: {problem}")),
+            Refusal::Nonce => Self::new(Code::UseDpopNonce, NEEDS_NONCE),
+        }
+    }
+}
+
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
         let body = json!({ "error": self.code.as_str(), "error_description": self.description });
@@ -107,6 +126,13 @@ impl IntoResponse for OAuthError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
+    }
+}
+
+/// Puts the nonce for the next proof into an answer (RFC 9449 section 8.2).
+pub(super) fn add_nonce(response: &mut Response, nonces: Option<&Nonces>, now: u64) {
+    if let Some(nonce) = nonces.and_then(|nonces| HeaderValue::from_str(&nonces.current(now)).ok()) {
+        response.headers_mut().insert("dpop-nonce", nonce);
     }
 }
 
@@ -131,3 +157,6 @@ pub(super) fn describable(text: &str) -> String {
     let allowed = |c: char| matches!(c, ' ' | '!' | '#'..='[' | ']'..='~');
     text.chars().map(|c| if allowed(c) { c } else { '?' }).collect()
 }
+
+/// What to do about [`Refusal::Nonce`].
+pub(super) const NEEDS_NONCE: &str = "The DPoP proof needs the nonce in the DPoP-Nonce header of this answer";

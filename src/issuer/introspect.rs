@@ -15,9 +15,9 @@ use serde_json::json;
 use super::{
     Issuer,
     claims::Claims,
-    client_auth::Credentials,
+    client::Client,
     error::{Code, OAuthError, uncached},
-    parameters::Parameters,
+    incoming::Incoming,
     tenant::Tenant,
 };
 
@@ -26,18 +26,24 @@ pub(super) async fn introspect(
     tenant: Tenant,
     request: Request,
 ) -> Result<Response, OAuthError> {
-    let (token, _) = presented(&issuer, request).await?;
+    let (token, client) = presented(&issuer, &tenant, request).await?;
+    if client.is_public() {
+        // RFC 7662 section 2.1: or anybody could try tokens here.
+        return Err(OAuthError::invalid_client(
+            "A public client may not introspect tokens: anybody can say its client_id",
+        ));
+    }
     let iss = issuer.identifier_of(&tenant);
     if let Some(claims) = issuer.verify(&token).ok().filter(|claims| claims.iss == iss) {
-        return Ok(uncached(&Active { active: true, token_type: "Bearer", claims: &claims }));
+        return Ok(uncached(&Active { active: true, token_type: claims.token_type(), claims: &claims }));
     }
-    let refresh = issuer.ledger().refresh(&token, issuer.now()).filter(|refresh| refresh.iss == iss);
+    let refresh = issuer.ledger().refresh(&token, issuer.now()).filter(|refresh| refresh.iss == iss && !refresh.used);
     Ok(uncached(&match refresh {
         None => json!({ "active": false }),
         Some(refresh) => json!({
             "active": true,
             "client_id": refresh.client_id,
-            "sub": refresh.client_id,
+            "sub": refresh.sub,
             "scope": refresh.scope.unwrap_or_default(),
             "aud": refresh.aud,
             "iss": refresh.iss,
@@ -60,29 +66,35 @@ pub(super) async fn revoke(
     tenant: Tenant,
     request: Request,
 ) -> Result<Response, OAuthError> {
-    let (token, client_id) = presented(&issuer, request).await?;
+    let (token, client) = presented(&issuer, &tenant, request).await?;
+    let client_id = &client.id;
     let iss = issuer.identifier_of(&tenant);
     let now = issuer.now();
     let access = issuer.verify(&token).ok().filter(|claims| claims.iss == iss);
     let refresh = issuer.ledger().refresh(&token, now).filter(|refresh| refresh.iss == iss);
     let owner = access.as_ref().map(|it| &it.client_id).or_else(|| refresh.as_ref().map(|it| &it.client_id));
-    if owner.is_some_and(|owner| *owner != client_id) {
+    if owner.is_some_and(|owner| owner != client_id) {
         return Err(OAuthError::new(Code::UnauthorizedClient, "The token was issued to another client"));
     }
     if let Some(claims) = &access {
         issuer.ledger().revoke(claims, now);
     }
-    if refresh.is_some() {
-        issuer.ledger().forget_refresh(&token);
+    if let Some(refresh) = &refresh {
+        // RFC 7009 section 2.1: with a refresh token goes all that came of the same grant.
+        issuer.ledger().revoke_family(&refresh.family);
     }
     tracing::info!(target: "lanyard::issuer", client_id, found = owner.is_some(), "revocation request");
     // A token that is unknown is as good as revoked (RFC 7009 section 2.2).
     Ok(StatusCode::OK.into_response())
 }
 
-/// The token that a request is about, and the id of the client that presents it.
-async fn presented(issuer: &Issuer, request: Request) -> Result<(String, String), OAuthError> {
-    let (headers, parameters) = Parameters::read(request).await?;
-    let client = issuer.clients.authenticate(&Credentials::from_request(&headers, &parameters)?)?;
-    Ok((parameters.require("token")?.to_owned(), client.id.clone()))
+/// The token that a request is about, and the client that presents it.
+async fn presented<'a>(
+    issuer: &'a Issuer,
+    tenant: &Tenant,
+    request: Request,
+) -> Result<(String, &'a Client), OAuthError> {
+    let incoming = Incoming::read(issuer, tenant.clone(), request).await?;
+    let (client, _) = issuer.authenticate(&incoming, issuer.credentials(&incoming)?)?;
+    Ok((incoming.parameters.require("token")?.to_owned(), client))
 }

@@ -88,6 +88,11 @@ impl Keys {
         })
     }
 
+    /// Whether tokens are JWTs, and not opaque.
+    pub(super) const fn makes_jwts(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The public keys, for everybody.
     pub(super) fn public(&self) -> JwkSet {
         JwkSet { keys: self.0.iter().filter_map(|key| key.public.clone()).collect() }

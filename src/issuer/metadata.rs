@@ -8,7 +8,13 @@ use axum::{extract::State, response::Response};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Issuer, error, tenant::Tenant};
+use super::{
+    Issuer,
+    client::{AuthMethod, GrantType},
+    error,
+    jws::Alg,
+    tenant::Tenant,
+};
 
 pub(super) async fn jwks(State(issuer): State<Arc<Issuer>>, _tenant: Tenant) -> Response {
     error::json(&issuer.keys.public())
@@ -40,8 +46,10 @@ pub(super) async fn strategies(tenant: Tenant) -> Response {
 struct Metadata<'a> {
     issuer: String,
     token_endpoint: String,
-    token_endpoint_auth_methods_supported: [&'static str; 2],
-    grant_types_supported: &'static [&'static str],
+    token_endpoint_auth_methods_supported: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    token_endpoint_auth_signing_alg_values_supported: Vec<&'static str>,
+    grant_types_supported: Vec<&'static str>,
     /// There is no authorization endpoint, so there are none; but the member is required.
     response_types_supported: [&'static str; 0],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,30 +57,85 @@ struct Metadata<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scopes_supported: Vec<&'a str>,
     introspection_endpoint: String,
-    introspection_endpoint_auth_methods_supported: [&'static str; 2],
+    introspection_endpoint_auth_methods_supported: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    introspection_endpoint_auth_signing_alg_values_supported: Vec<&'static str>,
     revocation_endpoint: String,
-    revocation_endpoint_auth_methods_supported: [&'static str; 2],
+    revocation_endpoint_auth_methods_supported: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    revocation_endpoint_auth_signing_alg_values_supported: Vec<&'static str>,
+    /// RFC 9449 section 5.1.
+    dpop_signing_alg_values_supported: Vec<&'static str>,
+    /// RFC 8705 section 3.3.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tls_client_certificate_bound_access_tokens: bool,
+    /// RFC 8705 section 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtls_endpoint_aliases: Option<Aliases>,
     #[serde(skip_serializing_if = "Option::is_none")]
     subject_types_supported: Option<[&'static str; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id_token_signing_alg_values_supported: Option<Vec<&'static str>>,
 }
 
+/// The endpoints as clients with certificates have to name them.
+#[derive(Serialize)]
+struct Aliases {
+    token_endpoint: String,
+    introspection_endpoint: String,
+    revocation_endpoint: String,
+}
+
 impl Issuer {
+    /// The ways in which some registered client can say who it is, here and now.
+    fn methods(&self) -> Vec<&'static str> {
+        let by_certificate = [AuthMethod::TlsClientAuth, AuthMethod::SelfSignedTlsClientAuth];
+        let usable = |method: &AuthMethod| {
+            (self.has_tls() || !by_certificate.contains(method))
+                && self.clients.iter().any(|client| client.methods.contains(method))
+        };
+        AuthMethod::ALL.into_iter().filter(usable).map(AuthMethod::name).collect()
+    }
+
+    /// The grants that some registered client may ask for.
+    pub(super) fn grant_types(&self) -> Vec<&'static str> {
+        let usable = |grant: &GrantType| self.clients.iter().any(|client| self.may(client, *grant));
+        GrantType::ALL.into_iter().filter(usable).map(GrantType::name).collect()
+    }
+
+    /// The algorithms of assertions.
+    fn assertion_algorithms(&self) -> Vec<&'static str> {
+        let some = |method: AuthMethod| self.clients.iter().any(|client| client.methods.contains(&method));
+        let shared = some(AuthMethod::ClientSecretJwt).then(|| Alg::names(true)).into_iter().flatten();
+        let public = some(AuthMethod::PrivateKeyJwt).then(|| Alg::names(false)).into_iter().flatten();
+        shared.chain(public).collect()
+    }
+
     fn metadata(&self, tenant: &Tenant) -> Metadata<'_> {
         let issuer = self.identifier_of(tenant);
+        let confidential = self.methods().into_iter().filter(|name| *name != AuthMethod::None.name()).collect();
         let at = |path: &str| format!("{}{path}", issuer.trim_end_matches('/'));
         Metadata {
             token_endpoint: at("/oauth/token"),
-            token_endpoint_auth_methods_supported: AUTH_METHODS,
+            token_endpoint_auth_methods_supported: self.methods(),
+            token_endpoint_auth_signing_alg_values_supported: self.assertion_algorithms(),
             grant_types_supported: self.grant_types(),
             response_types_supported: [],
             jwks_uri: self.keys.public_algorithm().map(|_| at("/.well-known/jwks.json")),
             scopes_supported: self.clients.scopes(),
             introspection_endpoint: at("/oauth/introspect"),
-            introspection_endpoint_auth_methods_supported: AUTH_METHODS,
+            introspection_endpoint_auth_methods_supported: confidential,
+            introspection_endpoint_auth_signing_alg_values_supported: self.assertion_algorithms(),
             revocation_endpoint: at("/oauth/revoke"),
-            revocation_endpoint_auth_methods_supported: AUTH_METHODS,
+            revocation_endpoint_auth_methods_supported: self.methods(),
+            revocation_endpoint_auth_signing_alg_values_supported: self.assertion_algorithms(),
+            dpop_signing_alg_values_supported: Alg::names(false).collect(),
+            tls_client_certificate_bound_access_tokens: self.has_tls(),
+            mtls_endpoint_aliases: self.alias_of(tenant).map(|base| Aliases {
+                token_endpoint: format!("{base}/oauth/token"),
+                introspection_endpoint: format!("{base}/oauth/introspect"),
+                revocation_endpoint: format!("{base}/oauth/revoke"),
+            }),
             subject_types_supported: None,
             id_token_signing_alg_values_supported: None,
             issuer,
@@ -88,5 +151,3 @@ fn title(id: &str) -> String {
     };
     id.split(['-', '_']).filter(|word| !word.is_empty()).map(capital).collect::<Vec<_>>().join(" ")
 }
-
-const AUTH_METHODS: [&str; 2] = ["client_secret_basic", "client_secret_post"];

@@ -20,6 +20,7 @@ use super::error::OAuthError;
 pub(super) struct Parameters {
     single: HashMap<String, String>,
     resources: Vec<String>,
+    audiences: Vec<String>,
 }
 
 impl Parameters {
@@ -60,9 +61,14 @@ impl Parameters {
         self.get(name).ok_or_else(|| OAuthError::invalid_request(format!("Missing {name} parameter")))
     }
 
-    /// All values of `resource`, the one parameter that may be repeated (RFC 8707 section 2).
+    /// All values of `resource`, which may be repeated (RFC 8707 section 2).
     pub(super) fn resources(&self) -> &[String] {
         &self.resources
+    }
+
+    /// All values of `audience`, which may be repeated (RFC 8693 section 2.1).
+    pub(super) fn audiences(&self) -> &[String] {
+        &self.audiences
     }
 
     pub(super) fn from_form(body: &[u8]) -> Result<Self, OAuthError> {
@@ -82,7 +88,7 @@ impl Parameters {
             match value {
                 Value::Null => {}
                 Value::String(value) => parameters.add(name, value)?,
-                Value::Array(values) if name == RESOURCE => {
+                Value::Array(values) if name == RESOURCE || name == AUDIENCE => {
                     for value in values {
                         let Value::String(value) = value else { return Err(not_a_string(&name)) };
                         parameters.add(name.clone(), value)?;
@@ -97,9 +103,14 @@ impl Parameters {
     }
 
     fn add(&mut self, name: String, value: String) -> Result<(), OAuthError> {
-        if name == RESOURCE {
+        let list = match name.as_str() {
+            RESOURCE => Some(&mut self.resources),
+            AUDIENCE => Some(&mut self.audiences),
+            _ => None,
+        };
+        if let Some(list) = list {
             if !value.is_empty() {
-                self.resources.push(value);
+                list.push(value);
             }
             return Ok(());
         }
@@ -151,10 +162,23 @@ fn short(name: &str) -> String {
 }
 
 const RESOURCE: &str = "resource";
+const AUDIENCE: &str = "audience";
 
 /// URLs end up in logs (RFC 6749 section 2.3.1).
-const NEVER_IN_URL: [&str; 7] =
-    ["grant_type", "client_id", "client_secret", "scope", "token", "refresh_token", "client_assertion"];
+const NEVER_IN_URL: [&str; 12] = [
+    "grant_type",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "scope",
+    "token",
+    "refresh_token",
+    "username",
+    "password",
+    "assertion",
+    "subject_token",
+    "actor_token",
+];
 
 /// The largest body that is read, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;

@@ -1,8 +1,15 @@
 //! What an [`Issuer`](super::Issuer) is made from, and what can be wrong with it.
 
-use std::{collections::HashSet, str::FromStr, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    str::FromStr,
+    time::Duration,
+};
 
-use super::{Client, client::ClientProblem};
+use rustls::pki_types::CertificateDer;
+
+use super::{Client, client::ClientProblem, dpop::NoncePolicy, jwk::KeySet};
 use crate::secret::Secret;
 
 /// What the authorization server issues, and to whom.
@@ -23,8 +30,44 @@ pub struct Settings {
     pub send_refresh_token: bool,
     /// Who may ask.
     pub clients: Vec<Client>,
+    /// Who else may vouch for clients and users.
+    pub trusted_issuers: Vec<TrustedIssuer>,
     /// `aud` of tokens whose request names none. None: the issuer identifier.
     pub default_audience: Option<String>,
+    /// Which of its listeners speak TLS. The server itself has none: it only tells clients of them.
+    pub transport: Transport,
+    /// Whether DPoP proofs must have a nonce of the server's, and how long such a one is good (RFC 9449 section 8).
+    pub dpop_nonce: Option<NoncePolicy>,
+    /// The CAs of the certificates for `tls_client_auth`.
+    pub client_ca: Vec<CertificateDer<'static>>,
+}
+
+/// By what means the server is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTP only: the issuer identifier begins with `http://` if none is given.
+    #[default]
+    Plain,
+    /// HTTPS only.
+    Tls,
+    /// HTTP, and HTTPS at this address for clients with certificates (`mtls_endpoint_aliases`, RFC 8705 section 5).
+    Both(SocketAddr),
+}
+
+/// An issuer of JWTs that this server believes, a Kubernetes cluster for one.
+///
+/// Its JWTs are client assertions of the clients that `subjects` names, assertions of the grant
+/// `urn:ietf:params:oauth:grant-type:jwt-bearer`, and subject and actor tokens of token exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedIssuer {
+    /// `iss`.
+    pub issuer: String,
+    /// The keys that it signs with.
+    pub keys: KeySet,
+    /// For which registered client it vouches by which `sub`: `system:serviceaccount:NAMESPACE:NAME` to a `client_id`.
+    pub subjects: HashMap<String, String>,
+    /// What `aud` may be beside this server's issuer identifier and token endpoint.
+    pub audiences: Vec<String>,
 }
 
 impl Settings {
@@ -39,12 +82,14 @@ impl Settings {
             send_expires_in: true,
             send_refresh_token: false,
             clients: vec![Client {
-                id: "demo".to_owned(),
-                secret: Secret::new("demo-secret"),
                 scopes: vec!["api:read".to_owned(), "api:write".to_owned()],
-                audiences: Vec::new(),
+                ..Client::new("demo", "demo-secret")
             }],
+            trusted_issuers: Vec::new(),
             default_audience: None,
+            transport: Transport::Plain,
+            dpop_nonce: None,
+            client_ca: Vec::new(),
         }
     }
 
@@ -66,9 +111,15 @@ impl Settings {
         }
         let mut ids = HashSet::new();
         for client in &self.clients {
-            client.check().map_err(|problem| IssuerError::BadClient { id: client.id.clone(), problem })?;
+            let federated = self.trusted_issuers.iter().any(|it| it.subjects.values().any(|id| *id == client.id));
+            client.check(federated).map_err(|problem| IssuerError::BadClient { id: client.id.clone(), problem })?;
             if !ids.insert(&client.id) {
                 return Err(IssuerError::SameClientTwice(client.id.clone()));
+            }
+        }
+        for trusted in &self.trusted_issuers {
+            if let Some(unknown) = trusted.subjects.values().find(|id| !ids.contains(id)) {
+                return Err(IssuerError::NoSuchClient(unknown.clone()));
             }
         }
         Ok(())
@@ -133,6 +184,12 @@ pub enum IssuerError {
         /// What is wrong with it, without its secret.
         problem: ClientProblem,
     },
+    /// A trusted issuer vouches for nobody.
+    #[error("a trusted issuer vouches for client {0:?}, which is not registered")]
+    NoSuchClient(String),
+    /// The CA for client certificates cannot be one.
+    #[error("the CA for client certificates is not usable: {0}")]
+    BadClientCa(String),
     /// The key pair cannot be generated.
     #[error("cannot make the signing key: {0}")]
     Key(#[source] Box<dyn std::error::Error + Send + Sync>),

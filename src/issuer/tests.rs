@@ -1,8 +1,14 @@
 //! The server from outside: requests to it and answers from it, over real sockets.
 
+mod assertion;
 mod client;
+mod dpop;
+mod grants;
 mod lifecycle;
+mod mutual_tls;
+mod registration;
 mod resource;
+mod signer;
 mod token;
 
 use std::sync::atomic::AtomicU64;

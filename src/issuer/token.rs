@@ -1,4 +1,4 @@
-//! `POST /oauth/token`: access tokens for client credentials, and for refresh tokens where they are given out.
+//! `POST /oauth/token`: access tokens for what is presented, which `grant.rs` judges.
 //!
 //! The order of checks is the order of the answers: what the request looks like, who asks, for which grant, for what.
 
@@ -11,14 +11,16 @@ use axum::{
 use serde::Serialize;
 
 use super::{
-    Issuer,
-    claims::{Audience, Claims},
-    client::{Client, is_scope_token},
+    Issuer, certificate_auth,
+    claims::{Claims, Confirmation},
+    client::{AuthMethod, Client, GrantType},
     client_auth::Credentials,
-    error::{Code, OAuthError, uncached},
+    dpop,
+    error::{Code, OAuthError, add_nonce, uncached},
+    grant::{Grant, client_of},
+    incoming::Incoming,
     keys::random_text,
     ledger::Refresh,
-    parameters::Parameters,
     tenant::Tenant,
 };
 
@@ -34,7 +36,9 @@ pub(super) async fn token(State(issuer): State<Arc<Issuer>>, tenant: Tenant, req
         result = result.as_ref().map_or_else(|error| error.code.as_str(), |_| "issued"),
         "token request"
     );
-    result.map_or_else(IntoResponse::into_response, |body| uncached(&body))
+    let mut response = result.map_or_else(IntoResponse::into_response, |body| uncached(&body));
+    add_nonce(&mut response, issuer.nonces.as_ref(), issuer.now());
+    response
 }
 
 /// What the log may say of a request. A client is named only if there is one of that name: any other text may be a
@@ -45,62 +49,128 @@ struct Facts {
 }
 
 async fn answer(issuer: &Issuer, tenant: &Tenant, request: Request, facts: &mut Facts) -> Result<Issued, OAuthError> {
-    let (headers, parameters) = Parameters::read(request).await?;
-    let grant_type = parameters.get("grant_type");
-    facts.grant_type = match grant_type {
+    let incoming = Incoming::read(issuer, tenant.clone(), request).await?;
+    let parameters = &incoming.parameters;
+    facts.grant_type = match parameters.get("grant_type") {
         None => "none",
-        Some(CLIENT_CREDENTIALS) => CLIENT_CREDENTIALS,
-        Some(REFRESH_TOKEN) => REFRESH_TOKEN,
-        Some(_) => "other",
+        Some(name) => GrantType::parse(name).map_or("other", GrantType::name),
     };
-    let grant_type = parameters.require("grant_type").map(str::to_owned)?;
-    let credentials = Credentials::from_request(&headers, &parameters)?;
-    if let Some(known) = issuer.clients.get(&credentials.id) {
+    let grant_type = parameters.require("grant_type")?;
+    let credentials = issuer.credentials(&incoming)?;
+    if let Some(known) = credentials.as_ref().and_then(|credentials| issuer.clients.get(&credentials.id)) {
         facts.client_id.clone_from(&known.id);
     }
-    let client = issuer.clients.authenticate(&credentials)?;
-    let grant = match grant_type.as_str() {
-        CLIENT_CREDENTIALS => Grant {
-            scope: client_scope(client, parameters.get("scope"))?,
-            aud: audience(issuer, client, tenant, &parameters)?,
-            refreshable: None,
-        },
-        REFRESH_TOKEN if issuer.send_refresh_token => redeem(issuer, client, tenant, &parameters)?,
-        other => {
-            let known: String = other.chars().take(60).collect();
-            let supported = issuer.grant_types().join(", ");
-            let text = format!("Grant type '{known}' is not supported; supported: {supported}");
-            return Err(OAuthError::new(Code::UnsupportedGrantType, text));
-        }
+    // Before anything is used up: who is asked for a nonce can repeat the request with the same assertion or token.
+    let jkt = issuer.check_proof(&dpop::Request {
+        headers: &incoming.headers,
+        method: "POST",
+        urls: &incoming.urls,
+        access_token: None,
+        nonces: issuer.nonces.as_ref(),
+    })?;
+    let authenticated = match GrantType::parse(grant_type) {
+        Some(GrantType::JwtBearer) => by_grant(issuer, &incoming, credentials)?,
+        _ => issuer.authenticate(&incoming, credentials)?,
     };
-    issuer.issue(client, tenant, grant)
+    let (client, method) = authenticated;
+    facts.client_id.clone_from(&client.id);
+    let kind = issuer.allowed(client, grant_type)?;
+    let cnf = issuer.confirmation(client, method, jkt, &incoming)?;
+    let grant = issuer.redeem(kind, authenticated, cnf.as_ref(), &incoming)?;
+    issuer.issue(client, tenant, grant, cnf)
 }
 
-/// What a token will be good for.
-struct Grant {
-    scope: Option<String>,
-    aud: Audience,
-    /// The scope of the next refresh token, where that is another: narrowing the access token does not narrow it.
-    refreshable: Option<Option<String>>,
+/// The client of an assertion grant: beside the assertion there need not be any other authentication (RFC 7523
+/// section 3.1), not of a client that authenticates by assertions anyway.
+fn by_grant<'a>(
+    issuer: &'a Issuer,
+    incoming: &Incoming,
+    credentials: Option<Credentials<'_>>,
+) -> Result<(&'a Client, AuthMethod), OAuthError> {
+    let Some(credentials) = credentials else { return Ok((client_of(issuer, incoming)?, AuthMethod::PrivateKeyJwt)) };
+    let known = issuer.clients.get(&credentials.id).filter(|it| it.methods.contains(&AuthMethod::PrivateKeyJwt));
+    match known {
+        Some(named) if credentials.is_bare() => match client_of(issuer, incoming)? {
+            client if client.id == named.id => Ok((client, AuthMethod::PrivateKeyJwt)),
+            _ => Err(OAuthError::invalid_client("The assertion is of another client than client_id")),
+        },
+        _ => issuer.authenticate(incoming, Some(credentials)),
+    }
 }
 
 impl Issuer {
-    pub(super) fn grant_types(&self) -> &'static [&'static str] {
-        if self.send_refresh_token { &[CLIENT_CREDENTIALS, REFRESH_TOKEN] } else { &[CLIENT_CREDENTIALS] }
+    /// Whether the client may ask for tokens in this way.
+    pub(super) fn may(&self, client: &Client, grant: GrantType) -> bool {
+        let has = |grant: GrantType| client.grant_types.contains(&grant);
+        has(grant) && (grant != GrantType::RefreshToken || self.send_refresh_token || has(GrantType::Password))
     }
 
-    fn issue(&self, client: &Client, tenant: &Tenant, grant: Grant) -> Result<Issued, OAuthError> {
+    /// The grant of this name, if the client may ask for it.
+    fn allowed(&self, client: &Client, name: &str) -> Result<GrantType, OAuthError> {
+        match GrantType::parse(name) {
+            Some(grant) if self.may(client, grant) => Ok(grant),
+            Some(grant) if self.clients.iter().any(|client| self.may(client, grant)) => {
+                let text = format!("This client may not use the grant type {name}: it is not in its grant_types");
+                Err(OAuthError::new(Code::UnauthorizedClient, text))
+            }
+            Some(_) | None => Err(self.unsupported(name)),
+        }
+    }
+
+    fn unsupported(&self, name: &str) -> OAuthError {
+        let known: String = name.chars().take(60).collect();
+        let supported = self.grant_types().join(", ");
+        let text = format!("Grant type '{known}' is not supported; supported: {supported}");
+        OAuthError::new(Code::UnsupportedGrantType, text)
+    }
+
+    /// What the new token is bound to.
+    fn confirmation(
+        &self,
+        client: &Client,
+        method: AuthMethod,
+        jkt: Option<String>,
+        incoming: &Incoming,
+    ) -> Result<Option<Confirmation>, OAuthError> {
+        if client.dpop_bound && jkt.is_none() {
+            let text =
+                "This client's tokens are bound to a key (dpop_bound_access_tokens), and there is no DPoP header";
+            return Err(OAuthError::invalid_request(text));
+        }
+        let by_certificate = matches!(method, AuthMethod::TlsClientAuth | AuthMethod::SelfSignedTlsClientAuth);
+        let x5t = if by_certificate || client.certificate_bound {
+            Some(certificate_auth::thumbprint(&incoming.peer).ok_or_else(|| {
+                OAuthError::invalid_request(
+                    "This client's tokens are bound to its certificate (tls_client_certificate_bound_access_tokens), \
+                     and the connection has none",
+                )
+            })?)
+        } else {
+            None
+        };
+        Ok((x5t.is_some() || jkt.is_some()).then_some(Confirmation { x5t, jkt }))
+    }
+
+    fn issue(
+        &self,
+        client: &Client,
+        tenant: &Tenant,
+        grant: Grant,
+        cnf: Option<Confirmation>,
+    ) -> Result<Issued, OAuthError> {
         let now = self.now();
-        let lifetime = self.lifetime.as_secs();
+        let exp = now.saturating_add(self.lifetime.as_secs()).min(grant.not_after.unwrap_or(u64::MAX));
         let claims = Claims {
             iss: self.identifier_of(tenant),
-            sub: client.id.clone(),
+            sub: grant.sub,
             client_id: client.id.clone(),
             aud: grant.aud,
-            exp: now.saturating_add(lifetime),
+            exp,
             iat: now,
             jti: random_text::<16>(),
             scope: grant.scope,
+            act: grant.act,
+            cnf,
         };
         let access_token = match self.keys.sign(&claims) {
             Some(signed) => signed.map_err(|error| {
@@ -113,23 +183,30 @@ impl Issuer {
                 token
             }
         };
+        let token_type = claims.token_type();
         self.tokens_issued.fetch_add(1, Ordering::Relaxed);
-        let refresh_token = self.send_refresh_token.then(|| {
+        let refresh_token = grant.lineage.map(|lineage| {
             let token = random_text::<32>();
             let refresh = Refresh {
                 iss: claims.iss,
                 client_id: claims.client_id,
-                scope: grant.refreshable.unwrap_or_else(|| claims.scope.clone()),
+                sub: claims.sub,
+                scope: lineage.scope,
                 aud: claims.aud,
+                // What a client cannot prove by its credentials it has to prove by its key (RFC 9449 section 5).
+                cnf: claims.cnf.filter(|_| client.is_public()),
                 exp: now.saturating_add(REFRESH_LIFETIME),
+                family: lineage.family,
+                used: false,
             };
-            self.ledger().remember_refresh(&token, refresh, now);
+            self.ledger().remember_refresh(&token, refresh, (&claims.jti, exp), now);
             token
         });
         Ok(Issued {
             access_token,
-            token_type: "Bearer",
-            expires_in: self.send_expires_in.then_some(lifetime),
+            issued_token_type: grant.issued_token_type,
+            token_type,
+            expires_in: self.send_expires_in.then(|| exp.saturating_sub(now)),
             scope: claims.scope,
             refresh_token,
         })
@@ -140,6 +217,8 @@ impl Issuer {
 #[derive(Serialize)]
 struct Issued {
     access_token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'static str>,
     token_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_in: Option<u64>,
@@ -148,92 +227,6 @@ struct Issued {
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
 }
-
-/// The scope of a new token: what is asked for, if the client may have it; else all that it may have.
-fn client_scope(client: &Client, asked: Option<&str>) -> Result<Option<String>, OAuthError> {
-    match asked {
-        None if client.scopes.is_empty() => Ok(None),
-        None => Ok(Some(client.scopes.join(" "))),
-        Some(asked) => {
-            let may_have = |scope: &str| client.scopes.is_empty() || client.scopes.iter().any(|one| one == scope);
-            checked_scope(asked, may_have).map(Some)
-        }
-    }
-}
-
-/// The scopes in `asked`, each once, if all of them are allowed.
-fn checked_scope(asked: &str, allowed: impl Fn(&str) -> bool) -> Result<String, OAuthError> {
-    let mut scopes: Vec<&str> = Vec::new();
-    for scope in asked.split(' ').filter(|scope| !scope.is_empty()) {
-        if !is_scope_token(scope) {
-            return Err(OAuthError::new(Code::InvalidScope, "Malformed scope: expected names separated by spaces"));
-        }
-        if !allowed(scope) {
-            let text =
-                format!("Scope '{}' is not allowed for this client", scope.chars().take(100).collect::<String>());
-            return Err(OAuthError::new(Code::InvalidScope, text));
-        }
-        if !scopes.contains(&scope) {
-            scopes.push(scope);
-        }
-    }
-    if scopes.is_empty() {
-        return Err(OAuthError::new(Code::InvalidScope, "Malformed scope: expected names separated by spaces"));
-    }
-    Ok(scopes.join(" "))
-}
-
-/// `aud` of a new token: all that `audience` and `resource` name, if the client may name it.
-fn audience(
-    issuer: &Issuer,
-    client: &Client,
-    tenant: &Tenant,
-    parameters: &Parameters,
-) -> Result<Audience, OAuthError> {
-    let mut audiences: Vec<String> = Vec::new();
-    for resource in parameters.resources() {
-        if url::Url::parse(resource).is_err() || resource.contains('#') {
-            let text = "resource must be an absolute URI without a fragment (RFC 8707 section 2)";
-            return Err(OAuthError::new(Code::InvalidTarget, text));
-        }
-    }
-    for asked in parameters.get("audience").into_iter().chain(parameters.resources().iter().map(String::as_str)) {
-        if !client.audiences.is_empty() && !client.audiences.iter().any(|one| one == asked) {
-            let text =
-                format!("Audience '{}' is not allowed for this client", asked.chars().take(200).collect::<String>());
-            return Err(OAuthError::new(Code::InvalidTarget, text));
-        }
-        if !audiences.iter().any(|one| one == asked) {
-            audiences.push(asked.to_owned());
-        }
-    }
-    if audiences.is_empty() {
-        audiences.push(issuer.default_audience.clone().unwrap_or_else(|| issuer.identifier_of(tenant)));
-    }
-    Ok(audiences.into())
-}
-
-/// Takes a refresh token for what it is good for. It is used up by that (RFC 9700 section 4.14).
-fn redeem(issuer: &Issuer, client: &Client, tenant: &Tenant, parameters: &Parameters) -> Result<Grant, OAuthError> {
-    let invalid = || OAuthError::new(Code::InvalidGrant, "Refresh token is unknown, expired, revoked or already used");
-    let token = parameters.require(REFRESH_TOKEN)?;
-    let known = issuer.ledger().refresh(token, issuer.now());
-    let refresh = known
-        .filter(|refresh| refresh.client_id == client.id && refresh.iss == issuer.identifier_of(tenant))
-        .ok_or_else(invalid)?;
-    let granted = refresh.scope.as_deref().unwrap_or_default();
-    let scope = match parameters.get("scope") {
-        None => refresh.scope.clone(),
-        Some(asked) => Some(checked_scope(asked, |scope| granted.split(' ').any(|one| one == scope))?),
-    };
-    if !issuer.ledger().forget_refresh(token) {
-        return Err(invalid());
-    }
-    Ok(Grant { scope, aud: refresh.aud, refreshable: Some(refresh.scope) })
-}
-
-const CLIENT_CREDENTIALS: &str = "client_credentials";
-const REFRESH_TOKEN: &str = "refresh_token";
 
 /// How long an unused refresh token is good for, in seconds: a day.
 const REFRESH_LIFETIME: u64 = 24 * 3600;

@@ -110,6 +110,9 @@ pub enum KeyError {
     /// A certificate that cannot be read.
     #[error("the certificate is damaged")]
     BadCertificate,
+    /// A certificate that names another public key.
+    #[error("the certificate belongs to another key")]
+    CertificateOfAnotherKey,
     /// The system's random number generator failed.
     #[error("the system's random number generator failed")]
     Random,
@@ -153,6 +156,9 @@ impl KeyError {
             Self::Algorithm { fitting, .. } => fitting,
             Self::NoCertificate => "give the certificate as PEM, beginning with -----BEGIN CERTIFICATE-----",
             Self::BadCertificate => "copy it once more, whole; openssl x509 -noout -in FILE checks it",
+            Self::CertificateOfAnotherKey => {
+                "give the certificate of private_key; if both are being renewed, lanyard tries again when both are there"
+            }
             Self::Random => "this is a fault of the machine: /dev/urandom or getrandom must work",
         }
     }

@@ -33,6 +33,8 @@ pub(super) struct Found {
     pub(super) token_endpoint: Url,
     /// The one for clients that show a certificate (RFC 8705 5), where it is another.
     pub(super) mtls_token_endpoint: Option<Url>,
+    /// What the server calls itself, letter by letter: its assertions are for that (Auth0 insists on the slash at the end).
+    pub(super) issuer: Option<String>,
 }
 
 /// What of the metadata is read.
@@ -55,8 +57,12 @@ impl Discovery {
     /// The metadata cannot be had and was never, or is not to be trusted.
     pub(super) async fn find(&self, endpoint: &Endpoint, provider: &Provider) -> Result<Found, FetchError> {
         let issuer = match (&endpoint.token_endpoint, &endpoint.issuer) {
-            (Some(written), _) => {
-                return Ok(Found { token_endpoint: written.clone(), mtls_token_endpoint: None });
+            (Some(written), issuer) => {
+                return Ok(Found {
+                    token_endpoint: written.clone(),
+                    mtls_token_endpoint: None,
+                    issuer: issuer.as_ref().map(|issuer| issuer.text.clone()),
+                });
             }
             (None, Some(issuer)) => issuer,
             (None, None) => return Err(neither(provider.profile())),
@@ -177,7 +183,7 @@ fn read(body: &[u8], issuer: &str, place: &Url, allow_plaintext: bool, profile: 
         Some(alias) => Some(usable(&alias).map_err(told)?),
         None => None,
     };
-    Ok(Found { token_endpoint, mtls_token_endpoint })
+    Ok(Found { token_endpoint, mtls_token_endpoint, issuer: Some(metadata.issuer) })
 }
 
 /// Loopback, or a service of the same cluster.

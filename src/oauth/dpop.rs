@@ -170,7 +170,7 @@ fn legal_nonce(value: &HeaderValue) -> Option<&str> {
 }
 
 /// RFC 9449 8.
-pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// The proof's header field.
 pub(super) const DPOP: HeaderName = HeaderName::from_static("dpop");
 const MAX_NONCE: usize = 512;

@@ -108,7 +108,7 @@ pub fn refusal_saying(said: &Said, answer: Answer<'_>, asked: &Asked<'_>) -> Fet
     if let Some(description) = &said.description {
         detail.extend([": ", description]);
     }
-    let hint = hint(kind, answer.status, asked);
+    let hint = by_code(said.code.as_deref(), answer.status, asked).unwrap_or_else(|| hint(kind, answer.status, asked));
     FetchError { kind, detail, hint, retry_after: retry_after(answer.headers, asked.now) }
 }
 
@@ -147,6 +147,44 @@ fn kind(status: StatusCode, code: Option<&str>) -> FetchErrorKind {
         _ if status == StatusCode::REQUEST_TIMEOUT => FetchErrorKind::Timeout,
         _ => FetchErrorKind::Refused,
     }
+}
+
+/// What to do about codes of extensions, and about those of RFC 6749 that servers use in a sense of their own.
+fn by_code(code: Option<&str>, status: StatusCode, asked: &Asked<'_>) -> Option<String> {
+    let Asked { profile, config, .. } = asked;
+    let client = client(config);
+    Some(match code? {
+        // Keycloak says so of a wrong secret too, with 401.
+        "unauthorized_client" if status == StatusCode::UNAUTHORIZED => format!(
+            "{}; or the server knows {client} and does not allow it {}",
+            invalid_client(config, profile),
+            grant(config)
+        ),
+        // Auth0, and Keycloak's token exchange.
+        "access_denied" => {
+            let lacks = if config.audience.is_none() {
+                format!(" (some want to be told which: set `audience` of profile {profile})")
+            } else {
+                String::new()
+            };
+            format!("the server does not allow {client} to use this API: grant it access there{lacks}")
+        }
+        // DocuSign, and Entra ID where it acts on behalf of somebody.
+        "consent_required" | "interaction_required" => format!(
+            "the server wants a person to agree first: let the user, or an administrator for all, give {client} consent \
+             once, in a browser"
+        ),
+        // RFC 9449 5 and 8.
+        "invalid_dpop_proof" | "use_dpop_nonce" if config.dpop.is_none() => format!(
+            "the server wants tokens that are bound to a key (RFC 9449): set dpop = true in profile {profile}, or let it \
+             give {client} bearer tokens"
+        ),
+        "invalid_dpop_proof" => format!(
+            "check this machine's clock, and that the server takes the algorithm of dpop_key and sees the address of \
+             token_endpoint of profile {profile} as lanyard does"
+        ),
+        _ => return None,
+    })
 }
 
 fn hint(kind: FetchErrorKind, status: StatusCode, asked: &Asked<'_>) -> String {
@@ -260,7 +298,7 @@ fn invalid_grant(config: &OAuth2, profile: &str) -> String {
         Grant::Password { .. } => format!("check username and password of profile {profile}: log in with them once"),
         Grant::JwtBearer(_) => format!(
             "the server refuses the assertion: check iss, sub and aud (claims of profile {profile}), the key that it has \
-             for them, and this machine's clock"
+             for them, that `sub` or an administrator has approved this client, and this machine's clock"
         ),
         Grant::TokenExchange { .. } => format!(
             "the server refuses the subject token: is it fresh, from an issuer that the server trusts, and of the \
@@ -317,8 +355,8 @@ fn first_text<'a>(object: &'a serde_json::Map<String, Value>, names: &[&str]) ->
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// The longest error code, characters.
 const MAX_CODE: usize = 64;
-/// How much of an explanation is shown, characters.
-pub(super) const MAX_DESCRIPTION: usize = 200;
+/// How much of an explanation is shown, characters: Entra ID's end with the ids that its support asks for.
+pub(super) const MAX_DESCRIPTION: usize = 400;
 /// Where servers put their explanations.
 const DESCRIPTIONS: [&str; 6] = ["error_description", "message", "description", "detail", "details", "title"];
 /// RFC 6749 5.2, RFC 8707 2 and two that servers borrow from 4.1.2.1.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::error::{Answer, Asked, Said, refusal, refusal_saying};
 use crate::{
+    config::{Assertion, Grant, OAuth2},
     credential::{FetchError, FetchErrorKind},
     secret::Secret,
 };
@@ -43,10 +44,12 @@ pub fn read(answer: Answer<'_>, asked: &Asked<'_>) -> Result<Granted, FetchError
         return Err(refusal(answer, asked));
     }
     let object = object(answer, asked)?;
-    let token = match object.get("access_token") {
-        Some(Value::String(token)) => token,
-        Some(Value::Null) | None => return Err(no_token(&object, answer, asked)),
-        Some(other) => return Err(wrong(asked, &format!("access_token is {}, not text", name(other)), REPORT)),
+    let token = match (object.get("access_token"), object.get("id_token")) {
+        (Some(Value::String(token)), _) => token,
+        // Google's answer to `target_audience`: an id_token and nothing else, for Cloud Run and IAP to take as a bearer token.
+        (None, Some(Value::String(token))) if wants_id_token(asked.config) => token,
+        (Some(Value::Null) | None, _) => return Err(no_token(&object, answer, asked)),
+        (Some(other), _) => return Err(wrong(asked, &format!("access_token is {}, not text", name(other)), REPORT)),
     };
     check_token(token).map_err(|problem| wrong(asked, &problem, REPORT))?;
     check_type(&object, asked)?;
@@ -65,6 +68,16 @@ pub fn read(answer: Answer<'_>, asked: &Asked<'_>) -> Result<Granted, FetchError
         _ => None,
     };
     Ok(Granted { token: Secret::new(token.as_str()), lifetime, refresh_token, warnings })
+}
+
+/// Whether the assertion asks for an ID token: its audience stands in there, by Google's name for it.
+fn wants_id_token(config: &OAuth2) -> bool {
+    match &config.grant {
+        Grant::JwtBearer(Assertion::Signed { claims, .. } | Assertion::ServiceAccount { claims, .. }) => {
+            claims.contains_key("target_audience")
+        }
+        _ => false,
+    }
 }
 
 /// The body as a JSON object.

@@ -59,6 +59,16 @@ impl Scrubber {
         Self { forms, withhold: secrets.all().any(|secret| secret.expose().len() < MIN_SECRET) }
     }
 
+    /// Knows these, whatever they are of.
+    pub fn knowing(secrets: &[Secret]) -> Self {
+        let mut forms = Vec::new();
+        for secret in secrets {
+            add(&mut forms, secret.expose(), MIN_SECRET);
+        }
+        forms.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
+        Self { forms, withhold: secrets.iter().any(|secret| secret.expose().len() < MIN_SECRET) }
+    }
+
     /// `text` as it may be shown, at most `limit` characters of it.
     pub fn clean(&self, text: &str, limit: usize) -> String {
         if self.withhold {
@@ -67,7 +77,9 @@ impl Scrubber {
         // Before and after: a form may hold control characters, or be torn apart by them.
         let text = self.scrub(text);
         let plain: String = text.chars().filter(|c| !is_control(*c)).collect();
-        let plain = self.scrub(&plain);
+        let scrubbed = self.scrub(&plain);
+        // A line end parts words, unless it tears a secret apart.
+        let plain = if scrubbed == plain { self.scrub(&on_one_line(&text)) } else { scrubbed };
         let plain = plain.trim();
         if plain.chars().count() <= limit {
             return plain.to_owned();
@@ -82,6 +94,12 @@ impl Scrubber {
             if text.contains(form.expose()) { text.replace(form.expose(), REDACTED) } else { text }
         })
     }
+}
+
+/// Without control characters, and with a space for line ends and tabs.
+fn on_one_line(text: &str) -> String {
+    let lines = text.split(['\r', '\n', '\t']).map(|line| line.chars().filter(|c| !is_control(*c)).collect::<String>());
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// Adds `text` and the forms that encodings give it, unless it is too short to be told from ordinary words.

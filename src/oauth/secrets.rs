@@ -93,7 +93,8 @@ async fn proof(config: &OAuth2, about: About<'_>) -> Result<Proof, FetchError> {
                 None => None,
                 Some(path) => {
                     let pem = secret(&SecretSource::File(path.clone()), "client_certificate_file", profile).await?;
-                    let thumbprint = jose::certificate_thumbprint(pem.expose());
+                    let thumbprint = jose::certificate_belongs_to(pem.expose(), &signing)
+                        .and_then(|()| jose::certificate_thumbprint(pem.expose()));
                     Some(thumbprint.map_err(|error| unusable(&error, "client_certificate_file", profile))?)
                 }
             };

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
     Injector,
@@ -17,9 +17,12 @@ use super::{
 };
 use crate::{
     config::{Existing, OnUnavailable, Placement, Unmatched},
+    credential::FetchErrorKind,
+    oauth::response::MAX_TOKEN,
     route::{Ambiguous, path, query},
     snapshot::{Profile, RouteEntry, Snapshot},
-    token::Unavailable,
+    token::{Slot, Unavailable},
+    token_endpoint::PLACEHOLDER,
 };
 
 /// The header fields of a request, however they are kept.
@@ -50,8 +53,8 @@ impl Fields for [httparse::Header<'_>] {
 pub(super) enum Wanted {
     /// What the client sent.
     Nothing(&'static str),
-    /// This profile's credential.
-    Credential(Arc<Profile>),
+    /// This profile's credential; on behalf of its caller where there is a slot of that one.
+    Credential(Arc<Profile>, Option<Arc<Slot>>),
 }
 
 impl Injector {
@@ -74,7 +77,7 @@ impl Injector {
         let wanted = self.wanted(context.route.as_deref(), connection, target, named.host, fields)?;
         let route = context.route.as_deref().map(|entry| &entry.route);
         let mut destination = Destination::of(target, route, &snapshot.config.egress_proxy);
-        if let Wanted::Credential(profile) = &wanted
+        if let Wanted::Credential(profile, _) = &wanted
             && let Placement::Query { parameter } = &profile.config.placement
             && let Cow::Owned(path) = query::without(&destination.path_and_query, parameter)
         {
@@ -105,13 +108,13 @@ impl Injector {
             return Ok(Wanted::Nothing("unmatched"));
         };
         let placement = &profile.config.placement;
-        let has_own = || match placement {
+        let sent_own = || match placement {
             Placement::Query { parameter } => query::has(&target.path_and_query, parameter),
-            Placement::Header { name, .. } => fields.has(name),
-            Placement::Signature { fields: names } => names.first().is_some_and(|name| fields.has(name)),
+            Placement::Header { name, .. } => has_own(fields, name),
+            Placement::Signature { fields: names } => names.first().is_some_and(|name| has_own(fields, name)),
         };
         match profile.config.existing {
-            Existing::Reject if has_own() => {
+            Existing::Reject if sent_own() => {
                 let detail = match placement {
                     Placement::Query { parameter } => format!("the request has a parameter {parameter} of its own"),
                     Placement::Header { .. } | Placement::Signature { .. } => {
@@ -122,10 +125,17 @@ impl Injector {
                 let hint = "do not send it, or set `existing` of the profile to \"replace\" or \"keep\"";
                 Err(Refusal::new(Code::BadRequest, detail, hint).for_profile(&profile.config.name))
             }
-            Existing::Keep if has_own() => Ok(Wanted::Nothing("existing")),
+            Existing::Keep if sent_own() => Ok(Wanted::Nothing("existing")),
             Existing::Keep | Existing::Replace | Existing::Reject => {
                 let foreign = !connection.allow_browsers && headers::is_foreign(fields, host, target.host.as_str());
-                Ok(if foreign { Wanted::Nothing("browser") } else { Wanted::Credential(Arc::clone(profile)) })
+                if foreign {
+                    return Ok(Wanted::Nothing("browser"));
+                }
+                let subject = match &profile.subjects {
+                    None => None,
+                    Some(subjects) => Some(subjects.of(subject_token(profile, fields)?)),
+                };
+                Ok(Wanted::Credential(Arc::clone(profile), subject))
             }
         }
     }
@@ -137,9 +147,9 @@ impl Injector {
     pub(super) async fn equip(&self, wanted: Wanted, context: &mut Context) -> Result<(), Refusal> {
         context.credential = match wanted {
             Wanted::Nothing(why) => Carried::Nothing(why),
-            Wanted::Credential(profile) => match profile.slot.usable() {
-                Some(token) => Carried::Token { profile, token },
-                None => wait_for_token(profile, context).await?,
+            Wanted::Credential(profile, subject) => match subject.as_deref().unwrap_or(&profile.slot).usable() {
+                Some(token) => Carried::Token { profile, subject, token },
+                None => wait_for_token(profile, subject, context).await?,
             },
         };
         Ok(())
@@ -189,20 +199,58 @@ fn route(snapshot: &Snapshot, target: &Target, named: Named<'_>) -> Result<Optio
     }
 }
 
-async fn wait_for_token(profile: Arc<Profile>, context: &mut Context) -> Result<Carried, Refusal> {
+/// Whether the client sent this field itself; a placeholder in it, which lanyard gave out, stands for ours.
+fn has_own<F: Fields + ?Sized>(fields: &F, name: &HeaderName) -> bool {
+    let is_placeholder = |value: &[u8]| memchr::memmem::find(value, PLACEHOLDER.as_bytes()).is_some();
+    fields.all(name).any(|value| !is_placeholder(value))
+}
+
+/// The token of whoever sent the request, which the profile exchanges.
+fn subject_token<'a, F: Fields + ?Sized>(profile: &'a Profile, fields: &'a F) -> Result<&'a str, Refusal> {
+    let name = profile.config.kind.caller().map_or(&AUTHORIZATION, |(_, header, _)| header);
+    let missing = |detail: String| {
+        let hint = "send the token that lanyard is to exchange, as a caller of the API itself would";
+        Refusal::new(Code::SubjectTokenMissing, detail, hint).for_profile(&profile.config.name)
+    };
+    let mut values = fields.all(name);
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(missing(format!("the request has not one {name}")));
+    };
+    let text = std::str::from_utf8(value).unwrap_or_default().trim();
+    let token = match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => token.trim(),
+        None if *name != AUTHORIZATION => text,
+        _ => "",
+    };
+    let legal = !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(|b| b.is_ascii_graphic());
+    if legal { Ok(token) } else { Err(missing(format!("{name} of the request holds no bearer token"))) }
+}
+
+async fn wait_for_token(
+    profile: Arc<Profile>,
+    subject: Option<Arc<Slot>>,
+    context: &mut Context,
+) -> Result<Carried, Refusal> {
     let asked = tokio::time::Instant::now();
-    let token = profile.slot.get(context.request_id).await;
+    let token = subject.as_deref().unwrap_or(&profile.slot).get(context.request_id).await;
     context.token_wait = asked.elapsed();
     match token {
-        Ok(token) => Ok(Carried::Token { profile, token }),
+        Ok(token) => Ok(Carried::Token { profile, subject, token }),
         Err(_) if profile.config.on_unavailable == OnUnavailable::Pass => Ok(Carried::Stripped(profile)),
-        Err(unavailable) => Err(no_token(&profile, &unavailable)),
+        Err(unavailable) => Err(no_token(&profile, subject.is_some(), &unavailable)),
     }
 }
 
-fn no_token(profile: &Profile, unavailable: &Unavailable) -> Refusal {
+fn no_token(profile: &Profile, on_behalf: bool, unavailable: &Unavailable) -> Refusal {
     let name = &profile.config.name;
     let refusal = match unavailable {
+        // RFC 8693 2.2.2: so a server says that it does not take the subject's token.
+        Unavailable::Failed { error, .. }
+            if on_behalf && matches!(error.kind, FetchErrorKind::InvalidGrant | FetchErrorKind::InvalidRequest) =>
+        {
+            let detail = format!("profile {name} could not exchange the caller's token: {}", error.detail);
+            Refusal::new(Code::SubjectTokenRefused, detail, &*error.hint)
+        }
         Unavailable::Failed { error, retry_after } => {
             Refusal::new(Code::TokenUnavailable, format!("profile {name} has no token: {}", error.detail), &*error.hint)
                 .retry_after(*retry_after)
@@ -216,3 +264,5 @@ fn no_token(profile: &Profile, unavailable: &Unavailable) -> Refusal {
     };
     refusal.for_profile(name)
 }
+
+static AUTHORIZATION: HeaderName = header::AUTHORIZATION;

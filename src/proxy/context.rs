@@ -24,7 +24,7 @@ use crate::{
     metrics::{Outcome, ProfileMetrics},
     snapshot::{Profile, RouteEntry, Snapshot},
     telemetry::RequestId,
-    token::{Form, Token},
+    token::{Form, Slot, Token},
 };
 
 /// The facts that a connection hands to the request side, once.
@@ -138,6 +138,8 @@ pub struct Context {
     pub resent: bool,
     /// Whether it was sent again with a new token.
     pub retried: bool,
+    /// Whether it was sent again with the nonce that its upstream wanted.
+    pub challenged: bool,
     /// Whether `response_timeout` ended it.
     pub answer_overdue: bool,
     /// Keep-alive as it was before an interim answer, seconds.
@@ -157,6 +159,8 @@ pub enum Carried {
     Token {
         /// Whose.
         profile: Arc<Profile>,
+        /// The slot of the caller that it acts on behalf of; `None`: the profile's own.
+        subject: Option<Arc<Slot>>,
         /// Which.
         token: Arc<Token>,
     },
@@ -169,7 +173,7 @@ impl Carried {
     pub fn fields(&self) -> &[HeaderName] {
         match self {
             Self::Nothing(_) => &[],
-            Self::Token { profile, .. } | Self::Stripped(profile) => profile.config.placement.fields(),
+            Self::Token { profile, .. } | Self::Stripped(profile) => &profile.fields,
         }
     }
 
@@ -205,6 +209,7 @@ impl Context {
             sends: 0,
             resent: false,
             retried: false,
+            challenged: false,
             answer_overdue: false,
             keepalive: None,
             upstream_status: None,

@@ -142,7 +142,7 @@ impl Direct {
             let mut original = None;
             if let (Ok((wanted, _)), Some(destination)) = (&way, &context.destination) {
                 let fields = match wanted {
-                    Wanted::Credential(profile) => profile.config.placement.fields(),
+                    Wanted::Credential(profile, _) => &*profile.fields,
                     Wanted::Nothing(_) => &[],
                 };
                 original = (destination.scheme == Scheme::Https).then(|| head.to_vec());
@@ -167,10 +167,10 @@ impl Direct {
             Ok(body) => body,
             Err(error) => {
                 // It would have had its credential: it did not pass without.
-                if let Wanted::Credential(profile) = wanted
-                    && let Some(token) = profile.slot.usable()
+                if let Wanted::Credential(profile, subject) = wanted
+                    && let Some(token) = subject.as_deref().unwrap_or(&profile.slot).usable()
                 {
-                    context.credential = Carried::Token { profile, token };
+                    context.credential = Carried::Token { profile, subject, token };
                 }
                 return self.failed(context, &plan.method, &error, false);
             }

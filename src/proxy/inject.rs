@@ -30,7 +30,7 @@ pub fn into_head(
     destination: &Destination,
     body: Body<'_>,
 ) -> Result<Option<Box<ChunkEncoder>>> {
-    let Carried::Token { profile, token } = carried else { return Ok(None) };
+    let Carried::Token { profile, token, .. } = carried else { return Ok(None) };
     match (&token.form, &profile.config.placement) {
         (Form::Header(value), _) => head.insert_header(profile.wire_header.clone(), value.clone())?,
         (Form::Query(value), Placement::Query { parameter }) => {
@@ -93,7 +93,7 @@ pub(super) fn behind(
     method: &str,
     body: &[u8],
 ) -> Result<Option<Range<usize>>> {
-    let Carried::Token { profile, token } = carried else { return Ok(None) };
+    let Carried::Token { profile, token, .. } = carried else { return Ok(None) };
     match (&token.form, &profile.config.placement) {
         (Form::Header(value), _) => {
             out.extend_from_slice(&profile.wire_header);

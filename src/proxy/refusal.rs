@@ -70,6 +70,10 @@ codes! {
     Misdirected = "misdirected", MISDIRECTED_REQUEST;
     /// The profile signs requests, and this one cannot be signed: its body is too large for that.
     Unsignable = "unsignable", PAYLOAD_TOO_LARGE;
+    /// The profile acts on behalf of its callers, and the request does not say on whose.
+    SubjectTokenMissing = "subject_token_missing", UNAUTHORIZED;
+    /// The same, and the authorization server does not take the token that it came with.
+    SubjectTokenRefused = "subject_token_refused", UNAUTHORIZED;
     /// The profile has no token.
     TokenUnavailable = "token_unavailable", SERVICE_UNAVAILABLE;
     /// The upstream's name does not resolve.
@@ -89,6 +93,15 @@ codes! {
 }
 
 impl Code {
+    /// How a client is to prove itself (RFC 6750 3), where that is what it lacks.
+    const fn challenge(self) -> Option<&'static str> {
+        match self {
+            Self::SubjectTokenMissing => Some("Bearer"),
+            Self::SubjectTokenRefused => Some("Bearer error=\"invalid_token\""),
+            _ => None,
+        }
+    }
+
     /// Whether the upstream is at fault, and not the request or us.
     pub const fn is_of_upstream(self) -> bool {
         matches!(
@@ -147,6 +160,9 @@ impl Refusal {
         if let Some(seconds) = self.retry_after_seconds() {
             answer.insert_header(header::RETRY_AFTER, seconds)?;
         }
+        if let Some(challenge) = self.code.challenge() {
+            answer.insert_header(header::WWW_AUTHENTICATE, challenge)?;
+        }
         if self.code == Code::MethodNotAllowed {
             answer.insert_header(header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT")?;
         }
@@ -159,9 +175,11 @@ impl Refusal {
         let status = self.code.status();
         let retry_after =
             self.retry_after_seconds().map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
+        let challenge = self.code.challenge();
+        let challenge = challenge.map(|text| format!("WWW-Authenticate: {text}\r\n")).unwrap_or_default();
         let mut answer = format!(
             "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-             X-Lanyard-Error: {}\r\n{retry_after}Connection: close\r\n\r\n",
+             X-Lanyard-Error: {}\r\n{retry_after}{challenge}Connection: close\r\n\r\n",
             status.as_u16(),
             status.canonical_reason().unwrap_or_default(),
             body.len(),
@@ -203,6 +221,9 @@ mod tests {
             ("connect_denied", 403),
             ("loop_detected", 508),
             ("misdirected", 421),
+            ("unsignable", 413),
+            ("subject_token_missing", 401),
+            ("subject_token_refused", 401),
             ("token_unavailable", 503),
             ("upstream_unresolved", 502),
             ("upstream_unreachable", 502),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use http::{StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora::{Error, ErrorType, http::ResponseHeader, proxy::Session};
 
 use super::{
@@ -22,34 +22,40 @@ pub fn wants_scope<F: Fields + ?Sized>(fields: &F) -> bool {
     })
 }
 
-/// After an answer: fetches a new token if this one was rejected. Whether the request is to be sent again with it: not
-/// where its body cannot be replayed. Then the answer goes back to the client, and the next request has the new token.
+/// After an answer: fetches a new token if this one was rejected, or learns the nonce that its proof lacked. Whether the
+/// request is to be sent again with it: not where it is the same text, nor where the body cannot be replayed. Then the answer
+/// goes back to the client, and the next request has what this one lacked.
 pub(super) async fn renew(
     context: &mut Context,
     status: StatusCode,
+    nonce: Option<&HeaderValue>,
     wants_scope: impl FnOnce() -> bool,
-    replays: impl FnOnce(usize) -> bool,
+    replays: impl Fn(usize) -> bool,
 ) -> bool {
-    let Carried::Token { profile, token } = &context.credential else { return false };
+    let Carried::Token { profile, subject, token: rejected } = &context.credential else { return false };
+    let limit = profile.config.replay_limit;
+    if let (Form::Signer(signer), Some(nonce), Some(to)) = (&rejected.form, nonce, &context.destination)
+        && signer.learn(to.scheme.as_str(), &to.authority(), nonce)
+        && status == StatusCode::UNAUTHORIZED
+        && !context.challenged
+        && replays(limit)
+    {
+        context.challenged = true;
+        return true;
+    }
     if context.retried || !profile.config.retry_statuses.contains(&status) || wants_scope() {
         return false;
     }
-    let (profile, old) = (Arc::clone(profile), Arc::clone(token));
-    let Some(newer) = profile.slot.reject(old.serial, context.request_id).await else { return false };
-    if !replays(profile.config.replay_limit) || sign_alike(&old.form, &newer.form) {
+    let (profile, subject) = (Arc::clone(profile), subject.clone());
+    let slot = subject.as_deref().unwrap_or(&profile.slot);
+    let Some(newer) = slot.reject(rejected.serial, context.request_id).await else { return false };
+    // A secret that was read anew and did not change would be refused once more.
+    if newer.form.is_same(&rejected.form) || !replays(limit) {
         return false;
     }
     context.retried = true;
-    context.credential = Carried::Token { profile, token: newer };
+    context.credential = Carried::Token { profile, subject, token: newer };
     true
-}
-
-/// Whether two credentials sign with one key: what was refused once is refused again.
-fn sign_alike(old: &Form, newer: &Form) -> bool {
-    match (old, newer) {
-        (Form::Signer(old), Form::Signer(newer)) => old.key().is_some_and(|key| newer.key() == Some(key)),
-        _ => false,
-    }
 }
 
 /// The time at an upstream (`Date`) that refused a request with this status, where signatures may be about it.
@@ -77,13 +83,17 @@ pub(super) async fn after_answer(
     tell(context, refused_at(answer.status, &answer.headers));
     let body = session.as_ref();
     let replays = |limit| !body.retry_buffer_truncated() && body.body_bytes_read() <= limit;
-    if !renew(context, answer.status, || wants_scope(&answer.headers), replays).await {
+    let nonce = answer.headers.get(&DPOP_NONCE);
+    if !renew(context, answer.status, nonce, || wants_scope(&answer.headers), replays).await {
         return None;
     }
     let mut again = Error::explain(REJECTED, "sent again with a new token");
     again.set_retry(true);
     Some(again.into_up())
 }
+
+/// RFC 9449 8.
+pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 #[cfg(test)]
 mod tests {

@@ -116,7 +116,8 @@ async fn round(shared: &Shared, credential: &Arc<dyn Credential>, wanted: Wanted
             Ok(token) => {
                 let arrived = SystemTime::now();
                 rounds.failures = 0;
-                rounds.last_success = Some((arrived, arrived + (token.expires_at - now)));
+                let expires = token.expires().then(|| arrived + (token.expires_at - now));
+                rounds.last_success = Some((arrived, expires));
             }
             Err(error) => {
                 rounds.failures = rounds.failures.saturating_add(1);
@@ -201,7 +202,8 @@ fn log(shared: &Shared, wanted: &Wanted, outcome: &Result<(Arc<Token>, Option<St
     let duration_ms = took.as_secs_f64() * 1000.0;
     match outcome {
         Ok((token, warning)) => {
-            let lifetime_s = (token.expires_at - token.fetched_at).as_secs();
+            // Not told of what does not expire.
+            let lifetime_s = token.expires().then(|| (token.expires_at - token.fetched_at).as_secs());
             tracing::info!(
                 profile,
                 %request_id,
@@ -214,7 +216,7 @@ fn log(shared: &Shared, wanted: &Wanted, outcome: &Result<(Arc<Token>, Option<St
             if let Some(warning) = warning {
                 tracing::warn!(profile, %request_id, warning, "token differs from what was asked for");
             }
-            if lifetime_s == 0 {
+            if lifetime_s == Some(0) {
                 tracing::warn!(profile, %request_id, "token is already expired: it is not cached");
             }
         }

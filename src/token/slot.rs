@@ -23,7 +23,7 @@ use super::{refresh, schedule};
 use crate::{
     clock::{Clock, Moment},
     config::Placement,
-    credential::{Credential, FetchError, Signer},
+    credential::{Credential, FetchError, Fetched, Signer},
     metrics::ProfileMetrics,
     secret::Secret,
     telemetry::RequestId,
@@ -44,6 +44,13 @@ pub struct Token {
     pub refresh_at: Moment,
 }
 
+impl Token {
+    /// Whether it has an end.
+    pub fn expires(&self) -> bool {
+        self.expires_at - self.fetched_at < Fetched::FOREVER
+    }
+}
+
 /// A token in the form that requests carry.
 #[derive(Clone, Debug)]
 pub enum Form {
@@ -53,6 +60,19 @@ pub enum Form {
     Query(Secret),
     /// Each request is signed.
     Signer(Arc<dyn Signer>),
+}
+
+impl Form {
+    /// Whether requests carry the very same text of both, or are signed with one key: what was refused once is refused
+    /// again.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Header(one), Self::Header(other)) => one == other,
+            (Self::Query(one), Self::Query(other)) => one == other,
+            (Self::Signer(one), Self::Signer(other)) => one.key().is_some_and(|key| other.key() == Some(key)),
+            _ => false,
+        }
+    }
 }
 
 /// How a slot behaves: the part of a profile that a token's life depends on.
@@ -103,16 +123,16 @@ pub enum Unavailable {
 /// What `/status` tells of a slot; never a token.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    /// The current token's serial number, its age and the time it has left, if it is usable.
-    pub token: Option<(u64, Duration, Duration)>,
+    /// The current token's serial number, its age and the time it has left (`None`: it does not expire), if it is usable.
+    pub token: Option<(u64, Duration, Option<Duration>)>,
     /// Whether a token request is under way.
     pub fetching: bool,
     /// Token requests that ended.
     pub rounds: u64,
     /// Failures since the last success.
     pub failures: u32,
-    /// When the last token arrived and when it expires, by the wall clock of that moment.
-    pub last_success: Option<(SystemTime, SystemTime)>,
+    /// When the last token arrived and when it expires, if it does, by the wall clock of that moment.
+    pub last_success: Option<(SystemTime, Option<SystemTime>)>,
     /// The last failure, unless a success came after it.
     pub last_error: Option<Arc<FetchError>>,
     /// How long until the next try, after a failure.
@@ -152,8 +172,8 @@ pub(super) struct Rounds {
     pub(super) rejected_at: Option<Moment>,
     /// Somebody wants a round.
     pub(super) wanted: Option<Wanted>,
-    /// When the last token arrived and when it expires, by the wall clock of that moment.
-    pub(super) last_success: Option<(SystemTime, SystemTime)>,
+    /// When the last token arrived and when it expires, if it does, by the wall clock of that moment.
+    pub(super) last_success: Option<(SystemTime, Option<SystemTime>)>,
 }
 
 /// Why a round is wanted, and who waits for it.
@@ -297,7 +317,10 @@ impl Slot {
         let rounds = self.shared.rounds.borrow();
         let last_error = rounds.outcome.as_ref().and_then(|outcome| outcome.as_ref().err()).cloned();
         Status {
-            token: self.shared.usable(now).map(|t| (t.serial, now - t.fetched_at, t.expires_at - now)),
+            token: self
+                .shared
+                .usable(now)
+                .map(|t| (t.serial, now - t.fetched_at, t.expires().then(|| t.expires_at - now))),
             fetching: rounds.started > rounds.finished,
             rounds: rounds.finished,
             failures: rounds.failures,

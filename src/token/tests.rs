@@ -84,7 +84,7 @@ fn header(prefix: &str) -> Placement {
     Placement::Header { name: http::header::AUTHORIZATION, prefix: prefix.to_owned() }
 }
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy {
         profile: "p".into(),
         placement: header("Bearer"),
@@ -354,6 +354,40 @@ async fn a_token_carries_its_prefix_and_hides_itself() {
         assert!(!format!("{token:?}{slot:?}").contains("token-1"));
         let lives = if lifetime == UNTOLD { 300 } else { 60 };
         assert_eq!(token.expires_at - token.fetched_at, Duration::from_secs(lives));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_expire_is_fetched_once_and_again_when_it_changes() {
+    let (provider, slot) = start(|policy| policy.prefetch = true);
+    provider.always(0, Ok(Fetched::FOREVER.as_secs()));
+    pass(1.0).await;
+    for _ in 0..20 {
+        advance(Duration::from_secs(30 * 24 * 60 * 60)).await;
+        tokio::task::yield_now().await;
+    }
+    let token = slot.usable().unwrap();
+    assert!(!token.expires() && token.serial == 1);
+    let (_, age, left) = slot.status().token.unwrap();
+    assert!(age > Duration::from_secs(500 * 24 * 60 * 60) && left.is_none());
+    assert!(matches!(slot.status().last_success, Some((_, None))));
+    slot.source_changed();
+    pass(1.0).await;
+    assert_eq!((provider.calls(), slot.usable().unwrap().serial), (2, 2));
+}
+
+#[tokio::test]
+async fn the_same_text_is_told_from_another() {
+    let carried = |text: &str| Form::Header(http::HeaderValue::from_str(text).unwrap());
+    let asked = |text: &str| Form::Query(Secret::new(text));
+    for (one, other, same) in [
+        (carried("a"), carried("a"), true),
+        (carried("a"), carried("b"), false),
+        (asked("a"), asked("a"), true),
+        (asked("a"), asked("b"), false),
+        (carried("a"), asked("a"), false),
+    ] {
+        assert_eq!(one.is_same(&other), same, "{one:?} {other:?}");
     }
 }
 

@@ -60,7 +60,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// The URL that is asked first.
     pub fn first(&self) -> Option<&Url> {
-        self.token_endpoint.as_ref().or(self.issuer.as_ref().map(|issuer| &issuer.url))
+        self.token_endpoint.as_ref().or_else(|| self.issuer.as_ref().map(|issuer| &issuer.url))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Credentials that need no provider: they are there, or lanyard makes them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use serde_json::{Map, Value};
 
@@ -26,8 +26,8 @@ pub enum Static {
     },
 }
 
-/// A JWT that lanyard signs itself, anew before it expires.
-#[derive(Clone, Debug, PartialEq)]
+/// A JWT that lanyard signs itself, anew before it expires. `Debug` shows the claims' names alone.
+#[derive(Clone, PartialEq)]
 pub struct SignedJwt {
     /// `private_key`, or `secret` for HMAC.
     pub key: SigningKeySource,
@@ -37,6 +37,17 @@ pub struct SignedJwt {
     pub token_lifetime: Duration,
 }
 
+impl fmt::Debug for SignedJwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, claims, token_lifetime } = self;
+        f.debug_struct("SignedJwt")
+            .field("key", key)
+            .field("claims", &claims.keys().collect::<Vec<_>>())
+            .field("token_lifetime", token_lifetime)
+            .finish()
+    }
+}
+
 /// A token that something else keeps fresh. Its lifetime is that of a JWT, or `default_token_lifetime`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileToken {
@@ -44,8 +55,9 @@ pub struct FileToken {
     pub path: PathBuf,
 }
 
-/// A command whose output is the credential.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A command whose output is the credential. `Debug` shows the program and the variables' names alone: arguments and values
+/// may be secrets.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Exec {
     /// `command`: the program and its arguments; no shell.
     pub command: Vec<String>,
@@ -53,4 +65,17 @@ pub struct Exec {
     pub environment: Vec<(String, String)>,
     /// `timeout` (10 s).
     pub timeout: Duration,
+}
+
+impl fmt::Debug for Exec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // All fields by name: a new one has to be thought about.
+        let Self { command, environment, timeout } = self;
+        f.debug_struct("Exec")
+            .field("program", &command.first())
+            .field("arguments", &command.len().saturating_sub(1))
+            .field("environment", &environment.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("timeout", timeout)
+            .finish()
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::{
         CredentialKind, Existing, OnUnavailable, Placement, Profile,
         file::ProfileTable,
-        read::{At, SecretValue, dotted, nearest},
+        read::{At, SecretValue, SubjectValue, dotted, nearest},
     },
     metrics::NO_PROFILE,
     route::query,
@@ -53,13 +53,15 @@ impl Check<'_, '_> {
         let placement = self.placement(kind, place, &mut table);
         let existing = [("replace", Existing::Replace), ("keep", Existing::Keep), ("reject", Existing::Reject)];
         let on_unavailable = [("fail", OnUnavailable::Fail), ("pass", OnUnavailable::Pass)];
+        let of_caller = matches!(table.subject_token.as_ref().map(|at| &at.value), Some(SubjectValue::Header(_)));
         // Every key is looked at before the first `?`: all problems are told at once.
         let profile = Profile {
             name: Arc::from(name),
             placement: placement.clone().unwrap_or(Placement::Signature { fields: Vec::new() }),
             existing: self.choice(table.existing.clone(), &existing).unwrap_or(Existing::Replace),
-            prefetch: table.prefetch.as_ref().is_none_or(|at| at.value),
-            required: table.required.as_ref().is_none_or(|at| at.value),
+            // There is nothing to fetch before there is a caller.
+            prefetch: !of_caller && table.prefetch.as_ref().is_none_or(|at| at.value),
+            required: !of_caller && table.required.as_ref().is_none_or(|at| at.value),
             refresh_before: table.refresh_before.as_ref().map_or(Duration::from_secs(60), |at| at.value),
             default_token_lifetime: self.positive(table.default_token_lifetime.as_ref(), Duration::from_secs(300)),
             token_wait: self.positive(table.token_wait.as_ref(), Duration::from_secs(5)),

@@ -1,4 +1,4 @@
-//! `[[routes]]`.
+//! `[[routes]]`, and the profiles of those that narrow what their token is for.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{Check, is_path_byte, profile::Profiles, shown};
 use crate::{
-    config::{Listener, ListenerMode, Route, Scheme, file::RouteTable, read::At},
+    config::{CredentialKind, Grant, Listener, ListenerMode, Profile, Route, Scheme, file::RouteTable, read::At},
     metrics::NO_PROFILE,
     proxy::peer::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_RESPONSE_TIMEOUT},
     route::pattern::{Host, HostPattern, PathPrefix},
@@ -18,11 +18,16 @@ impl Check<'_, '_> {
         tables: Vec<At<RouteTable>>,
         profiles: &Profiles,
         listeners: &[At<Listener>],
-    ) -> Vec<Route> {
+    ) -> (Vec<Route>, Vec<Profile>) {
         let mut routes: Vec<Route> = Vec::new();
-        for table in tables {
+        let mut narrowed: Vec<Profile> = Vec::new();
+        for mut table in tables {
             let place = table.place();
-            let Some(route) = self.route(&place, table.value, profiles) else { continue };
+            let narrowing = self.narrowing(&mut table.value);
+            let Some(mut route) = self.route(&place, table.value, profiles) else { continue };
+            if let Some(narrowing) = narrowing {
+                self.narrow(&mut route, narrowing, profiles, &mut narrowed);
+            }
             if let Some(other) = routes.iter().find(|other| equally_specific(other, &route)) {
                 let what = format!("it matches the same requests as the route of line {}, equally well", other.line);
                 self.reader.error(&place, what, "tell them apart by host, port, path_prefix or methods, or remove one");
@@ -30,7 +35,8 @@ impl Check<'_, '_> {
             routes.push(route);
         }
         for (name, profile) in profiles {
-            let used = routes.iter().any(|route| route.profile.as_deref() == Some(name.as_str()));
+            let is_used = |route: &Route| route.profile.as_deref().is_some_and(|used| base(used) == name);
+            let used = routes.iter().any(is_used);
             if profile.value.is_some() && !used {
                 self.reader.warning(profile, "no route uses this profile", "add a [[routes]] with it, or remove it");
             }
@@ -48,7 +54,66 @@ impl Check<'_, '_> {
                 self.reader.warning(listener, "the token goes out in clear text", hint);
             }
         }
-        routes
+        (routes, narrowed)
+    }
+
+    /// `scope`, `audience` and `resource` of a route, if there is one of them.
+    fn narrowing(&mut self, table: &mut RouteTable) -> Option<At<Narrowing>> {
+        let places = [
+            table.scope.as_ref().map(At::place),
+            table.audience.as_ref().map(At::place),
+            table.resource.as_ref().map(At::place),
+        ];
+        let place = places.into_iter().flatten().next()?;
+        let scope = table.scope.take().and_then(|at| self.scope(&at));
+        let audience = table.audience.take().map(|at| at.value);
+        let resource = table.resource.take().map(|at| self.resources(&at));
+        Some(place.with(Narrowing { scope, audience, resource }))
+    }
+
+    /// Gives a route a profile of its own: that which it names, but for what is narrowed. Routes that narrow it alike
+    /// share one.
+    fn narrow(&mut self, route: &mut Route, at: At<Narrowing>, profiles: &Profiles, narrowed: &mut Vec<Profile>) {
+        let Some(name) = &route.profile else {
+            self.reader.error(&at, "a token that is narrowed, and no profile", "name the profile, or remove the key");
+            return;
+        };
+        let found = profiles.iter().find(|(known, _)| **known == **name).and_then(|(_, at)| at.value.as_ref());
+        // One that is wrong itself has been reported.
+        let Some(profile) = found else { return };
+        let CredentialKind::OAuth2(oauth2) = &profile.kind else {
+            let what = format!("profile {name} is not OAuth2: its credential cannot be narrowed");
+            self.reader.error(&at, what, "remove the key, or write a profile for this route");
+            return;
+        };
+        if let Grant::RefreshToken { .. } = oauth2.grant {
+            let what = format!("profile {name} has one refresh token: two tokens of it would use up each other's");
+            self.reader.error(&at, what, "write a profile for this route, with a refresh token of its own");
+            return;
+        }
+        let Narrowing { scope, audience, resource } = at.value;
+        let mut oauth2 = oauth2.clone();
+        oauth2.scope = scope.or(oauth2.scope);
+        oauth2.audience = audience.or(oauth2.audience);
+        oauth2.resource = resource.unwrap_or(oauth2.resource);
+        let mut own = Profile { kind: CredentialKind::OAuth2(oauth2), ..profile.clone() };
+        let same = narrowed.iter().find(|other| base(&other.name) == &**name && other.kind == own.kind);
+        if let Some(same) = same {
+            route.profile = Some(Arc::clone(&same.name));
+            return;
+        }
+        let prefix = route.path_prefix.as_ref().map(ToString::to_string).unwrap_or_default();
+        let plain = format!("{name}{NARROWED}{}{prefix}", route.host);
+        let taken = |name: &str| narrowed.iter().any(|other| &*other.name == name);
+        let mut unique = plain.clone();
+        let mut number = 1;
+        while taken(&unique) {
+            number += 1;
+            unique = format!("{plain}#{number}");
+        }
+        own.name = unique.into();
+        route.profile = Some(Arc::clone(&own.name));
+        narrowed.push(own);
     }
 
     fn route(&mut self, place: &At<()>, table: RouteTable, profiles: &Profiles) -> Option<Route> {
@@ -185,6 +250,21 @@ impl Check<'_, '_> {
         methods
     }
 }
+
+/// What a route says of its token.
+struct Narrowing {
+    scope: Option<String>,
+    audience: Option<String>,
+    resource: Option<Vec<String>>,
+}
+
+/// The name of the profile that a narrowed one was made from; its own, if it is none.
+pub(super) fn base(name: &str) -> &str {
+    name.split_once(NARROWED).map_or(name, |(base, _)| base)
+}
+
+/// Stands between the name of a profile and the route that it is narrowed for. No profile in the file has it in its name.
+const NARROWED: char = '@';
 
 /// Whether two routes match some request equally well.
 fn equally_specific(one: &Route, other: &Route) -> bool {

@@ -3,12 +3,14 @@
 use super::*;
 
 const SHIPPED: &str = include_str!("../../../proxy.toml");
+const PROFILES: &str = include_str!("../../../docs/profiles.toml");
 
 fn shipped_machine() -> FakeEnvironment {
     let ca = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
     machine()
         .with_variable("BILLING_CLIENT_SECRET")
         .with_variable("EGRESS_PROXY_PASSWORD")
+        .with_variable("LOCAL_CLIENT_SECRET")
         .with_file("/etc/lanyard/ca.pem", ca.cert.pem())
 }
 
@@ -45,11 +47,36 @@ fn the_shipped_file_is_good() {
 fn the_shipped_file_is_good_with_every_comment_opened() {
     let text = everything();
     assert_eq!(warnings(&text, &shipped_machine()), []);
-    // Every key is in it, but `type` of kinds that this version does not have.
-    let lines: Vec<&str> = text.lines().collect();
+    // Every key is in it, or in the file that has a profile of every kind.
     for key in file::all_keys() {
-        let written = lines.iter().any(|line| line.starts_with(&format!("{key} = ")));
-        assert_eq!(written, key != "type", "{key}");
+        let is_it = |line: &str| line.starts_with(&format!("{key} = "));
+        assert!(text.lines().chain(PROFILES.lines()).any(is_it), "{key}");
+    }
+}
+
+#[test]
+fn the_profiles_of_every_kind_are_good() {
+    // Every file that is named is there.
+    let mut machine = machine();
+    for path in PROFILES.split('"').filter(|text| text.starts_with('/')) {
+        machine = machine.with_file(path, "secret");
+    }
+    assert_eq!(warnings(PROFILES, &machine), []);
+    let config = parse_in(PROFILES, &machine).unwrap().config;
+    assert_eq!(config.profiles.len(), PROFILES.matches("[profiles.").count());
+    // What is said to be the default is.
+    let commented: Vec<&str> = PROFILES.lines().filter(|line| line.contains("# the default")).collect();
+    assert!(commented.len() > 8, "{commented:?}");
+    for line in commented {
+        let without = PROFILES.replacen(line, "", 1);
+        let mut other = parse_in(&without, &machine).unwrap().config;
+        for (route, same) in other.routes.iter_mut().zip(&config.routes) {
+            route.line = same.line;
+        }
+        // Not where it is.
+        if !line.starts_with("metadata_endpoint") {
+            assert_eq!(other.profiles, config.profiles, "{line}");
+        }
     }
 }
 
@@ -69,7 +96,7 @@ fn the_shipped_file_is_good_with_any_one_comment_opened() {
         let mut open: Vec<usize> = vec![number];
         if let Some(table) = table.filter(|table| *table > blank_before) {
             open.push(table);
-            if lines[table].contains("[[listeners]]") {
+            if lines[table].contains("[[listeners]]") || lines[table].contains("[token_endpoint]") {
                 open.extend([table + 1, table + 2]);
             }
             // A proxy needs its URL, and a name its password.
@@ -100,6 +127,9 @@ fn shipped_comments_name_the_defaults() {
         "no_proxy",
         "environment",
         "idle_after",
+        "profiles",
+        "client_secret",
+        "scope",
         "path_prefix",
         "methods",
         "upstream",
@@ -114,7 +144,10 @@ fn shipped_comments_name_the_defaults() {
     ];
     let is_single = |number: &usize| {
         let line = lines[*number];
-        line.starts_with("# [") && !line.contains("[[") && !line.contains("[egress_proxy]")
+        line.starts_with("# [")
+            && !line.contains("[[")
+            && !line.contains("[egress_proxy]")
+            && !line.contains("[token_endpoint]")
     };
     let single: Vec<usize> = commented().into_iter().filter(is_single).collect();
     for number in commented() {
@@ -149,7 +182,7 @@ fn an_unknown_key_is_found_in_every_table() {
         let told = ["the keys here are: ", "docs/configuration.md has the keys"];
         assert!(told.iter().any(|told| problem.hint.starts_with(told)), "{problem}");
     }
-    assert_eq!(tables, 11);
+    assert_eq!(tables, 12);
 }
 
 #[test]

@@ -234,3 +234,25 @@ fn a_profile_that_nothing_uses() {
     let [warning] = warnings.as_slice() else { panic!("{warnings:#?}") };
     assert_problem(warning, (&text, 2, "profiles.p", "no route uses this profile", "add a [[routes]] with it"));
 }
+
+#[test]
+fn an_assertion_is_for_the_issuer_where_that_is_known() {
+    use crate::config::{AssertionAudience, Authentication, CredentialKind};
+    let audience = |keys: &str| {
+        let text = format!(
+            "[profiles.p]\n{keys}\nclient_id = \"c\"\nprivate_key = {{ env = \"SECRET\" }}\n\
+             [[routes]]\nhost = \"h.test\"\nprofile = \"p\"\n"
+        );
+        let config = good(&text);
+        let CredentialKind::OAuth2(oauth2) = &config.profiles["p"].kind else { panic!("{text}") };
+        let Authentication::SignedJwt { audience, .. } = &oauth2.authentication else { panic!("{text}") };
+        audience.clone()
+    };
+    let (issuer, endpoint) = ("issuer = \"https://a.test\"", "token_endpoint = \"https://a.test/t\"");
+    let with = |key: &str, audience: &str| format!("{key}\nclient_assertion_audience = \"{audience}\"");
+    assert_eq!(audience(endpoint), AssertionAudience::TokenEndpoint);
+    assert_eq!(audience(issuer), AssertionAudience::Issuer);
+    assert_eq!(audience(&with(issuer, "issuer")), AssertionAudience::Issuer);
+    assert_eq!(audience(&with(issuer, "token_endpoint")), AssertionAudience::TokenEndpoint);
+    assert_eq!(audience(&with(endpoint, "urn:x")), AssertionAudience::Text("urn:x".to_owned()));
+}

@@ -124,3 +124,75 @@ fn a_token_in_clear_text_is_worth_a_warning_off_loopback() {
     good(&in_route("upstream = \"http://localhost:8081\""));
     good("[[routes]]\nhost = \"a.test\"\nprofile = \"none\"\nupstream = \"http://10.0.0.7\"\n");
 }
+
+#[test]
+fn a_route_narrows_its_token() {
+    let text = r#"
+[profiles.p]
+token_endpoint = "https://auth.example.com/token"
+client_id = "client"
+client_secret = { env = "SECRET" }
+scope = "read write"
+audience = "https://all.example.com"
+
+[[routes]]
+host = "a.example.com"
+path_prefix = "/v1"
+profile = "p"
+scope = ["read"]
+
+[[routes]]
+host = "b.example.com"
+profile = "p"
+scope = "read"
+
+[[routes]]
+host = "a.example.com"
+path_prefix = "/v1"
+methods = ["POST"]
+profile = "p"
+resource = "https://one.example.com"
+
+[[routes]]
+host = "c.example.com"
+profile = "p"
+audience = "https://c.example.com"
+"#;
+    let config = good(text);
+    let names: Vec<&str> = config.profiles.keys().map(|name| &**name).collect();
+    assert_eq!(names, ["p", "p@a.example.com/v1", "p@a.example.com/v1#2", "p@c.example.com"]);
+    let used: Vec<&str> = config.routes.iter().filter_map(|route| route.profile.as_deref()).collect();
+    assert_eq!(used, ["p@a.example.com/v1", "p@a.example.com/v1", "p@a.example.com/v1#2", "p@c.example.com"]);
+    let oauth2 = |name: &str| match &config.profiles[name].kind {
+        CredentialKind::OAuth2(oauth2) => oauth2.clone(),
+        other => panic!("{other:?}"),
+    };
+    let all = oauth2("p");
+    let narrow = OAuth2 { scope: Some("read".to_owned()), ..*all.clone() };
+    assert_eq!(*oauth2("p@a.example.com/v1"), narrow);
+    let narrow = OAuth2 { resource: vec!["https://one.example.com".to_owned()], ..*all.clone() };
+    assert_eq!(*oauth2("p@a.example.com/v1#2"), narrow);
+    let narrow = OAuth2 { audience: Some("https://c.example.com".to_owned()), ..*all };
+    assert_eq!(*oauth2("p@c.example.com"), narrow);
+    // Nothing goes out with the one that all of them are made from.
+    assert!(!config.profiles["p"].prefetch && config.profiles["p@c.example.com"].prefetch);
+}
+
+#[test]
+fn what_cannot_be_narrowed() {
+    let with = |profile: &str, route: &str| {
+        format!("{}{profile}\n[[routes]]\nhost = \"b.example.com\"\n{route}\nscope = \"read\"\n", MINIMAL)
+    };
+    let bearer = with("\n[profiles.b]\ntype = \"bearer\"\ntoken = { env = \"SECRET\" }", "profile = \"b\"");
+    let none = with("", "profile = \"none\"");
+    let refresh = with(
+        "\n[profiles.r]\ngrant_type = \"refresh_token\"\nrefresh_token = { env = \"SECRET\" }\nclient_id = \"c\"\n\
+         client_secret = { env = \"SECRET\" }\ntoken_endpoint = \"https://auth.example.com/token\"",
+        "profile = \"r\"",
+    );
+    assert_rows(&[
+        (&bearer, 17, "routes[1].scope", "profile b is not OAuth2", "write a profile for this route"),
+        (&none, 14, "routes[1].scope", "no profile", "name the profile"),
+        (&refresh, 20, "routes[1].scope", "one refresh token", "a refresh token of its own"),
+    ]);
+}

@@ -8,7 +8,7 @@ fn tables_and_keys_at_the_top() {
         ("[limit]\nmax_connections = 1\n", 1, "limit", "unknown key", "did you mean `limits`?"),
         ("\n[[route]]\nhost = \"a\"\n", 2, "route", "unknown key", "did you mean `routes`?"),
         ("\n[profile.p]\nclient_id = \"a\"\n", 2, "profile", "unknown key", "did you mean `profiles`?"),
-        ("[telemetry]\n", 1, "telemetry", "unknown key", "the keys here are: listeners, admin, forward"),
+        ("[telemetry]\n", 1, "telemetry", "unknown key", "the keys here are: listeners, admin, token_endpoint"),
         ("\"a\\u001bb\" = 1\n", 1, "\"a\\u{1b}b\"", "unknown key", "the keys here are"),
         ("[listeners]\naddress = \"x\"\n", 1, "listeners", "a single table", "write [[listeners]]"),
         ("[routes]\nhost = \"x\"\n", 1, "routes", "a single table", "write [[routes]]"),

@@ -12,6 +12,8 @@ async fn call(server: &Server, method: &str, path: &str, authorization: &[&str])
     server.send(request.body(Body::from("12345")).unwrap()).await
 }
 
+const OTHER: &str = "Token is for another audience: aud is other, expected billing";
+
 const PATH: &str = "/api/v1/protected-resource";
 
 fn is_denied(answer: &Answer, status: u16, code: &str, description: &str) {
@@ -134,12 +136,14 @@ async fn the_audience_must_match_where_one_is_required() {
     let api = super::super::resource::router(Arc::clone(&server.issuer), requirements);
     let strict =
         Server { address: listen(api), issuer: Arc::clone(&server.issuer), seconds: Arc::clone(&server.seconds) };
-    for (parameters, status) in [("", 401), ("audience=other", 401), ("audience=billing", 200)] {
+    let own = "http://127.0.0.1:8082";
+    for (parameters, status, aud) in [("", 401, own), ("audience=other", 401, "other"), ("audience=billing", 200, "")] {
         let token = server.ask(parameters).await.text("access_token");
         let answer = call(&strict, "POST", "/", &[&format!("Bearer {token}")]).await;
         assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
         if status == 401 {
-            is_denied(&answer, 401, "invalid_token", "Token is for another audience");
+            let why = format!("Token is for another audience: aud is {aud}, expected billing");
+            is_denied(&answer, 401, "invalid_token", &why);
         }
     }
 }
@@ -154,7 +158,7 @@ async fn a_plain_api_asks_the_same_of_every_method() {
     for (parameters, code) in [
         ("audience=billing&scope=api:write", None),
         ("audience=billing&scope=api:read", Some((403, "insufficient_scope", "This needs the scope api:write"))),
-        ("audience=other&scope=api:write", Some((401, "invalid_token", "Token is for another audience"))),
+        ("audience=other&scope=api:write", Some((401, "invalid_token", OTHER))),
     ] {
         let authorization = format!("Bearer {}", server.ask(parameters).await.text("access_token"));
         for method in ["GET", "POST"] {

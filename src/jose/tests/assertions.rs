@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::{SigningKey, parse, read, test_key};
-use crate::jose::{Header, KeyError, SignError, certificate_chain, certificate_thumbprint, claims::Claims, new_jti};
+use crate::jose::{
+    Header, KeyError, SignError, certificate_belongs_to, certificate_chain, certificate_thumbprint, claims::Claims,
+    new_jti,
+};
 
 #[test]
 fn the_header_says_what_it_was_told() {
@@ -79,6 +82,31 @@ fn identifiers_do_not_repeat() {
     let all: std::collections::HashSet<String> = (0..1000).map(|_| new_jti()).collect();
     assert_eq!(all.len(), 1000);
     assert!(all.iter().all(|jti| super::decode(jti).len() == 16));
+}
+
+#[test]
+fn a_certificate_of_another_key_is_told() {
+    use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
+    let certificate = |pair: &KeyPair| CertificateParams::default().self_signed(pair).unwrap().pem();
+    let rsa = KeyPair::from_pkcs8_pem_and_sign_algo(test_key!("key-rsa-pkcs8"), &PKCS_RSA_SHA256).unwrap();
+    let pairs = [
+        ("key-p256-pkcs8", include_str!("keys/test-certificate-p256.pem").to_owned()),
+        ("key-p384-pkcs8", certificate(&KeyPair::from_pem(test_key!("key-p384-pkcs8")).unwrap())),
+        ("key-ed25519-pkcs8", certificate(&KeyPair::from_pem(test_key!("key-ed25519-pkcs8")).unwrap())),
+        ("key-rsa-pkcs8", certificate(&rsa)),
+    ];
+    let keys = [
+        parse(test_key!("key-p256-pkcs8")),
+        parse(test_key!("key-p384-pkcs8")),
+        parse(test_key!("key-ed25519-pkcs8")),
+        parse(test_key!("key-rsa-pkcs8")),
+    ];
+    for (of_certificate, (name, certificate)) in pairs.iter().enumerate() {
+        for (of_key, key) in keys.iter().enumerate() {
+            let expected = if of_key == of_certificate { Ok(()) } else { Err(KeyError::CertificateOfAnotherKey) };
+            assert_eq!(certificate_belongs_to(certificate, key), expected, "{name}");
+        }
+    }
 }
 
 #[test]

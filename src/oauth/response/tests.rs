@@ -241,3 +241,16 @@ fn a_narrower_scope_is_a_warning() {
     assert_eq!(warned(r#""reader write admin""#).unwrap().matches("`read`").count(), 1);
     assert_eq!(read_ok(r#"{"access_token":"t","scope":""}"#).warnings.len(), 0, "none was asked for");
 }
+
+#[test]
+fn an_id_token_is_taken_where_one_was_asked_for() {
+    let mut config = oauth2("https://auth.test/token");
+    let body = br#"{"id_token":"canary-id"}"#;
+    for (claim, taken) in [("target_audience", true), ("audience", false)] {
+        let claims = serde_json::json!({ claim: "https://run.test" }).as_object().unwrap().clone();
+        let file = crate::oauth::tests::literal("x");
+        config.grant = Grant::JwtBearer(Assertion::ServiceAccount { file, claims, lifetime: Duration::from_secs(1) });
+        let granted = read_with(&config, 200, &[], body);
+        assert_eq!(granted.is_ok_and(|granted| granted.token == Secret::new("canary-id")), taken, "{claim}");
+    }
+}

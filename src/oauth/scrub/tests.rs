@@ -60,7 +60,12 @@ fn a_secret_too_short_to_find_withholds_the_text() {
 
 #[test]
 fn control_characters_go_and_long_texts_are_cut() {
-    assert_eq!(scrubber().clean("  red\u{1b}[31m\r\nline\u{202e}  ", 200), "red[31mline");
+    assert_eq!(scrubber().clean("  red\u{1b}[31m\r\nline\u{202e}  ", 200), "red[31m line");
+    // As Entra ID writes it; and a secret that line ends tear apart.
+    let said = "AADSTS70011: no such scope.\r\nTrace ID: 25\r\nCorrelation ID: fb";
+    assert_eq!(scrubber().clean(said, 200), "AADSTS70011: no such scope. Trace ID: 25 Correlation ID: fb");
+    assert_eq!(scrubber().clean("a\r\nb can/\r\nary:s3 cr+\net%", 200), "ab [redacted]");
+    assert_eq!(scrubber().clean("a can/ary:s3\r\ncr+et% b", 200), "a [redacted] b");
     let cut = scrubber().clean(&"ü".repeat(300), 200);
     assert_eq!(cut.chars().count(), 200);
     assert!(cut.ends_with('…'));

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 
 use super::chunks::Chunks;
 use crate::proxy::{admit::Fields, retry};
@@ -25,6 +25,8 @@ pub(super) struct Answer {
     pub(super) granted: Option<Duration>,
     /// Whether the credential was refused for good: a new one would not help (RFC 6750 3.1).
     pub(super) wants_scope: bool,
+    /// The nonce that the upstream gives for the next proof (RFC 9449 8.2).
+    pub(super) nonce: Option<HeaderValue>,
     /// The time at the upstream, if it refused the request.
     pub(super) refused_at: Option<SystemTime>,
 }
@@ -120,6 +122,7 @@ pub(super) fn read(bytes: &[u8], method: &Method, out: &mut Vec<u8>) -> Result<O
         reusable: version_keeps && !connection.closes && ended_by_itself && !old_chunks && !told_twice,
         granted: granted(fields),
         wants_scope: retry::wants_scope(fields),
+        nonce: fields.all(&retry::DPOP_NONCE).next().and_then(|nonce| HeaderValue::from_bytes(nonce).ok()),
         refused_at: retry::refused_at(status, fields),
     }))
 }

@@ -134,13 +134,20 @@ impl Exchange<'_> {
             metrics.upstream_response(answer.status.as_u16());
         }
         retry::tell(self.context, answer.refused_at);
-        if retry::renew(self.context, answer.status, || answer.wants_scope, |limit| self.body.len() <= limit).await {
+        if self.renewed(&answer).await {
             if answer.reusable && matches!(answer.body, Body::Exact(left) if left == self.room.read.len() as u64) {
                 self.origin.put(link, Instant::now(), answer.granted);
             }
             return Ok(Tried::Again);
         }
         Ok(Tried::Answered(answer, link))
+    }
+
+    /// Whether the request is to be sent again with another credential.
+    async fn renewed(&mut self, answer: &Answer) -> bool {
+        let body = self.body.len();
+        let (status, nonce) = (answer.status, answer.nonce.as_ref());
+        retry::renew(self.context, status, nonce, || answer.wants_scope, |limit| body <= limit).await
     }
 
     /// Reads up to the head of the final answer, and passes interim ones on.

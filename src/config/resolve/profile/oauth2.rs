@@ -22,11 +22,14 @@ use crate::{
 impl Check<'_, '_> {
     pub(super) fn oauth2(&mut self, place: &At<()>, mut table: ProfileTable) -> Option<OAuth2> {
         let is_google = table.service_account.is_some();
+        // Before it is taken: an assertion is for it.
+        let has_issuer = table.issuer.is_some();
         let endpoint = self.endpoint(place, &mut table, is_google);
         let grant_type = self.grant_type(table.grant_type.take());
         // What a grant does not have is told once the grant is known.
         let grant = grant_type.and_then(|grant_type| self.grant(grant_type, place, &mut table));
-        let authentication = self.authentication(grant_type.unwrap_or(GrantType::ClientCredentials), place, &mut table);
+        let authentication =
+            self.authentication(grant_type.unwrap_or(GrantType::ClientCredentials), has_issuer, place, &mut table);
         let client_id = match (table.client_id, &authentication) {
             (Some(at), _) => self.not_empty(&at).map(Some),
             (None, Some(authentication)) if !needs_client_id(authentication, grant_type) => Some(None),
@@ -227,7 +230,7 @@ impl Check<'_, '_> {
         })
     }
 
-    fn subject(&mut self, at: At<SubjectValue>, table: &mut ProfileTable) -> Option<Subject> {
+    fn subject(&mut self, at: At<SubjectValue>, table: &ProfileTable) -> Option<Subject> {
         let place = at.place();
         match at.value {
             SubjectValue::Source(source) => {
@@ -262,6 +265,7 @@ impl Check<'_, '_> {
     fn authentication(
         &mut self,
         grant_type: GrantType,
+        has_issuer: bool,
         place: &At<()>,
         table: &mut ProfileTable,
     ) -> Option<Authentication> {
@@ -308,7 +312,7 @@ impl Check<'_, '_> {
                 let algorithm = self.algorithm(table, true).unwrap_or(Algorithm::Hs256);
                 let source = self.client_secret(place, table)?;
                 let key = SigningKeySource { source, algorithm: Some(algorithm), key_id: None };
-                Some(self.signed_jwt(key, table))
+                Some(self.signed_jwt(key, has_issuer, table))
             }
             M::PrivateKeyJwt => match table.client_assertion.take() {
                 Some(at) => {
@@ -328,7 +332,7 @@ impl Check<'_, '_> {
                 }
                 None => {
                     let key = self.signing_key(table)?;
-                    Some(self.signed_jwt(key, table))
+                    Some(self.signed_jwt(key, has_issuer, table))
                 }
             },
             M::Tls | M::SelfSignedTls => {
@@ -365,8 +369,7 @@ impl Check<'_, '_> {
         self.secret(at)
     }
 
-    fn signed_jwt(&mut self, key: SigningKeySource, table: &mut ProfileTable) -> Authentication {
-        let has_issuer = table.issuer.is_some();
+    fn signed_jwt(&mut self, key: SigningKeySource, has_issuer: bool, table: &mut ProfileTable) -> Authentication {
         let audience = match table.client_assertion_audience.take() {
             None if has_issuer => AssertionAudience::Issuer,
             None => AssertionAudience::TokenEndpoint,
