@@ -205,7 +205,7 @@ pub fn credential(definition: &config::Profile, dialer: &Dialer) -> Result<Arc<d
         CredentialKind::GitHubApp(config) => Ok(Arc::new(Installation::new(name, config, dialer)?)),
         CredentialKind::GoogleMetadata(config) => Ok(Arc::new(ServiceAccount::new(name, config, dialer)?)),
         CredentialKind::AzureManagedIdentity(config) => Ok(Arc::new(ManagedIdentity::new(name, config, dialer)?)),
-        CredentialKind::AwsSigV4(aws) => Ok(Arc::new(Aws::new(name, aws, dialer)?)),
+        CredentialKind::AwsSigV4(config) => Ok(Arc::new(Aws::new(name, config, dialer)?)),
     }
 }
 

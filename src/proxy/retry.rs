@@ -46,25 +46,16 @@ pub(super) async fn renew(
     if context.retried || !profile.config.retry_statuses.contains(&status) || wants_scope() {
         return false;
     }
-    let (profile, subject, rejected) = (Arc::clone(profile), subject.clone(), Arc::clone(rejected));
+    let (profile, subject) = (Arc::clone(profile), subject.clone());
     let slot = subject.as_deref().unwrap_or(&profile.slot);
     let Some(newer) = slot.reject(rejected.serial, context.request_id).await else { return false };
-    // What was read anew and did not change would be refused once more.
-    let alike = newer.form.is_same_text(&rejected.form) || sign_alike(&rejected.form, &newer.form);
-    if alike || !replays(limit) {
+    // A secret that was read anew and did not change would be refused once more.
+    if newer.form.is_same(&rejected.form) || !replays(limit) {
         return false;
     }
     context.retried = true;
     context.credential = Carried::Token { profile, subject, token: newer };
     true
-}
-
-/// Whether two credentials sign with one key: what was refused once is refused again.
-fn sign_alike(old: &Form, newer: &Form) -> bool {
-    match (old, newer) {
-        (Form::Signer(old), Form::Signer(newer)) => old.key().is_some_and(|key| newer.key() == Some(key)),
-        _ => false,
-    }
 }
 
 /// The time at an upstream (`Date`) that refused a request with this status, where signatures may be about it.

@@ -63,11 +63,13 @@ pub enum Form {
 }
 
 impl Form {
-    /// Whether requests carry the very same text of both. What is signed is never the same.
-    pub fn is_same_text(&self, other: &Self) -> bool {
+    /// Whether requests carry the very same text of both, or are signed with one key: what was refused once is refused
+    /// again.
+    pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Header(one), Self::Header(other)) => one == other,
             (Self::Query(one), Self::Query(other)) => one == other,
+            (Self::Signer(one), Self::Signer(other)) => one.key().is_some_and(|key| other.key() == Some(key)),
             _ => false,
         }
     }

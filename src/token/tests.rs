@@ -387,7 +387,7 @@ async fn the_same_text_is_told_from_another() {
         (asked("a"), asked("b"), false),
         (carried("a"), asked("a"), false),
     ] {
-        assert_eq!(one.is_same_text(&other), same, "{one:?} {other:?}");
+        assert_eq!(one.is_same(&other), same, "{one:?} {other:?}");
     }
 }
 
