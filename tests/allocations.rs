@@ -55,6 +55,8 @@ const GET_WITHOUT_ACCESS_LOG: u64 = 3;
 const GET_ABSOLUTE: u64 = 8;
 const GET_NO_PROFILE: u64 = 6;
 const POST_1_KIB: u64 = 7;
+/// Absolute form too, and signed. What can be cached costs the same, whatever yielded it and wherever it is carried.
+const GET_SIGNED: u64 = 26;
 
 const WARM_UP: usize = 100;
 const COUNTED: usize = 101;
@@ -76,12 +78,18 @@ fn a_request_costs_exactly_so_many_allocations() {
         "POST {path} HTTP/1.1\r\nHost: {reverse}\r\n{fields}Content-Type: application/json\r\nContent-Length: 1024\r\n\r\n{}",
         "x".repeat(1024)
     );
+    let of_kind = |kind: &str| get(&format!("{kind}.test"), &format!("http://{kind}.test{path}"));
     let cases = [
         ("GET, reverse listener", GET_REVERSE, reverse, get(reverse, path), true),
         ("GET, reverse listener, no access log", GET_WITHOUT_ACCESS_LOG, reverse, get(reverse, path), false),
         ("GET, absolute form", GET_ABSOLUTE, forward, get(&api.to_string(), &format!("http://{api}{path}")), true),
         ("GET, reverse listener, profile none", GET_NO_PROFILE, reverse_bare, get(reverse_bare, path), true),
         ("POST of 1 KiB, reverse listener", POST_1_KIB, reverse, post, true),
+        ("bearer", GET_ABSOLUTE, forward, of_kind("bearer"), true),
+        ("basic", GET_ABSOLUTE, forward, of_kind("basic"), true),
+        ("jwt", GET_ABSOLUTE, forward, of_kind("jwt"), true),
+        ("query", GET_ABSOLUTE, forward, of_kind("query"), true),
+        ("aws_sigv4", GET_SIGNED, forward, of_kind("aws"), true),
     ];
 
     let show_sites = std::env::var_os("ALLOCATION_SITES").is_some();
@@ -209,11 +217,19 @@ listeners = [
 routes = [
     {{ host = "{api}", upstream = "http://{api}", profile = "api" }},
     {{ host = "{bare}", upstream = "http://{bare}", profile = "none" }},
+    {{ host = "bearer.test", upstream = "http://{api}", profile = "bearer" }},
+    {{ host = "basic.test", upstream = "http://{api}", profile = "basic" }},
+    {{ host = "jwt.test", upstream = "http://{api}", profile = "jwt" }},
+    {{ host = "query.test", upstream = "http://{api}", profile = "query" }},
+    {{ host = "aws.test", upstream = "http://{api}", profile = "aws" }},
 ]
-[profiles.api]
-token_endpoint = "http://{api}/token"
-client_id = "demo"
-client_secret = "demo-secret"
+[profiles]
+api = {{ token_endpoint = "http://{api}/token", client_id = "demo", client_secret = "demo-secret" }}
+bearer = {{ type = "bearer", token = "demo-token" }}
+basic = {{ type = "basic", username = "demo", password = "demo-password" }}
+jwt = {{ type = "jwt", secret = "demo-secret-of-more-than-32-bytes", token_lifetime = "1h" }}
+query = {{ type = "query", parameter = "key", secret = "demo-key" }}
+aws = {{ type = "aws_sigv4", region = "eu-central-1", service = "execute-api", access_key_id = "AKIADEMO", secret_access_key = "demo-key" }}
 "#
         );
         let loaded = config::parse(&toml, "proxy.toml", Path::new("."), &config::System);

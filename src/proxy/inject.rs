@@ -106,7 +106,16 @@ pub(super) fn behind(
             let at = method.len() + 1 + plain.len();
             let before = out.len();
             let pieces = [query::separator(plain), parameter, "=", value.expose()];
-            out.splice(at..at, pieces.iter().flat_map(|piece| piece.bytes()));
+            // What follows moves behind it; `splice` would gather the pieces first.
+            let added: usize = pieces.iter().map(|piece| piece.len()).sum();
+            out.resize(before + added, 0);
+            out.copy_within(at..before, at + added);
+            let mut rest = out.get_mut(at..at + added).unwrap_or_default();
+            for piece in pieces {
+                let Some((here, behind)) = rest.split_at_mut_checked(piece.len()) else { break };
+                here.copy_from_slice(piece.as_bytes());
+                rest = behind;
+            }
             return Ok(Some(at..at + (out.len() - before)));
         }
         (Form::Query(_), _) => {}

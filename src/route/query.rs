@@ -54,10 +54,17 @@ pub fn separator(path_and_query: &str) -> &'static str {
 /// Whether a `name=value` has this name, which is percent-encoded. Servers read `+` as a space, and escapes in any case.
 fn is(pair: &str, parameter: &str) -> bool {
     let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-    name == parameter
-        || form_urlencoded::parse(name.as_bytes())
-            .next()
-            .is_some_and(|(decoded, _)| encoded(&decoded) == parameter && !decoded.is_empty())
+    if name == parameter {
+        return true;
+    }
+    // Most names are as they stand, and nothing has to be decoded for them.
+    let is_plain = |text: &str| !text.contains(['%', '+']);
+    if is_plain(name) && is_plain(parameter) {
+        return false;
+    }
+    form_urlencoded::parse(name.as_bytes())
+        .next()
+        .is_some_and(|(decoded, _)| encoded(&decoded) == parameter && !decoded.is_empty())
 }
 
 #[cfg(test)]
