@@ -413,7 +413,8 @@ impl Check<'_, '_> {
 
     fn endpoint(&mut self, place: &At<()>, table: &mut ProfileTable, is_google: bool) -> Option<Endpoint> {
         let allow_plaintext = table.allow_plaintext_token_endpoint.as_ref().is_some_and(|at| at.value);
-        let issuer = table.issuer.take();
+        // It is looked at again for the audience of assertions.
+        let issuer = table.issuer.clone();
         let has_issuer = issuer.is_some() || self.reader.is_wrong(&place.key, "issuer");
         let issuer = issuer.map(|at| self.issuer(&at, allow_plaintext));
         let token_endpoint = match table.token_endpoint.take() {
