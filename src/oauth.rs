@@ -133,10 +133,10 @@ impl TokenClient {
         let first = self.ask(provider, &url, instead, prover.as_ref()).await?;
         // RFC 9449 8: the server wants a nonce of its own in the proof. All else that is good for once is made anew too.
         let wants_nonce = first.reply.status.is_client_error()
-            && prover.as_ref().is_some_and(|(binding, _)| binding.learn(&first.reply.headers));
+            && prover.as_ref().is_some_and(|(binding, _)| binding.learn(&first.reply.headers, first.nonce.as_deref()));
         let asked = if wants_nonce { self.ask(provider, &url, instead, prover.as_ref()).await? } else { first };
         if let Some((binding, _)) = &prover {
-            binding.learn(&asked.reply.headers);
+            binding.learn(&asked.reply.headers, None);
         }
         let mut granted = self.understand(provider.profile(), &url, &asked)?;
         if let (Some((configured, before)), Some(next)) = (&latest, granted.refresh_token.take())
@@ -179,8 +179,11 @@ impl TokenClient {
         let parameters = grant::parameters(&self.config, &secrets);
         let request = authenticate::token_request(&self.config, &parameters, &secrets.proof);
         let mut headers: HeaderMap = request.headers;
+        let mut nonce = None;
         if let Some((binding, prover)) = prover {
-            headers.insert(DPOP, binding.prove(prover, "POST", url)?);
+            let (proof, used) = binding.prove(prover, "POST", url)?;
+            headers.insert(DPOP, proof);
+            nonce = used;
         }
         let question = Question {
             what: "token endpoint",
@@ -191,11 +194,11 @@ impl TokenClient {
             body: request.body,
         };
         let reply = provider.ask(question).await?;
-        Ok(Asking { scrubber: Scrubber::new(&self.config, url, &secrets), reply })
+        Ok(Asking { scrubber: Scrubber::new(&self.config, url, &secrets), reply, nonce })
     }
 
     fn understand(&self, profile: &str, url: &Url, asking: &Asking) -> Result<Granted, FetchError> {
-        let Asking { reply, scrubber } = asking;
+        let Asking { reply, scrubber, .. } = asking;
         let endpoint = shown(url);
         let (config, now) = (&self.config, SystemTime::now());
         let asked = Asked { profile, endpoint: &endpoint, url, config, scrubber, now };
@@ -222,6 +225,8 @@ impl TokenClient {
 struct Asking {
     reply: Reply,
     scrubber: Scrubber,
+    /// The nonce in its proof.
+    nonce: Option<String>,
 }
 
 /// A token that was got on behalf of somebody is used for as long as that one's own, at most (RFC 8693 5). What does not
