@@ -63,7 +63,15 @@ impl TokenClient {
     /// # Errors
     /// TLS cannot be set up: no trusted roots, a bad `ca_file`; or the HTTP client cannot.
     pub fn new(profile: &str, config: &OAuth2, dialer: &Dialer) -> Result<Self, BuildError> {
-        Ok(Self::with(config, Provider::new(profile, settings(config), dialer)?, dialer))
+        let settings = settings(config);
+        let provider = match Provider::new(profile, settings.clone(), dialer) {
+            // What has no CA at all can still ask an issuer that speaks no TLS, and its token endpoint if that does not.
+            Err(_) if config.endpoint.first().is_some_and(|url| url.scheme() == "http") => {
+                Provider::new(profile, Settings { https: false, ..settings }, dialer)?
+            }
+            made => made?,
+        };
+        Ok(Self::with(config, provider, dialer))
     }
 
     fn with(config: &OAuth2, provider: Provider, dialer: &Dialer) -> Self {
@@ -296,7 +304,8 @@ impl Credential for OnBehalf {
 /// How the token endpoint is reached.
 fn settings(config: &OAuth2) -> Settings {
     Settings {
-        https: config.endpoint.first().is_none_or(|url| url.scheme() == "https"),
+        // Whatever scheme the issuer has, metadata may name an endpoint with another.
+        https: config.endpoint.token_endpoint.as_ref().is_none_or(|url| url.scheme() == "https"),
         ca_file: config.ca_file.clone(),
         timeout: config.timeout,
         egress_proxy: Arc::clone(&config.egress_proxy),
