@@ -150,9 +150,12 @@ impl TokenClient {
         if let (Some((configured, before)), Some(next)) = (&latest, granted.refresh_token.take())
             && *before != next
             && let Some(rotation) = &self.rotation
-            && let Err(problem) = rotation.replace(configured, next)
         {
-            granted.warnings.push(problem);
+            if let Err(problem) = rotation.replace(configured, next) {
+                granted.warnings.push(problem);
+            } else if !rotation.is_kept() {
+                granted.warnings.push(KEPT_NOWHERE.to_owned());
+            }
         }
         let lifetime = match subject {
             None => granted.lifetime,
@@ -228,6 +231,10 @@ impl TokenClient {
         Ok(Some((configured, latest)))
     }
 }
+
+/// What an operator has to know before the next start.
+const KEPT_NOWHERE: &str = "the server replaced the refresh token, and the new one is in memory alone: without \
+                            refresh_token_state_file the next start (and lanyard doctor) presents the old one, which may end the login";
 
 /// One token request and its answer.
 struct Asking {

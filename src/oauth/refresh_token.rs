@@ -62,6 +62,11 @@ impl Rotation {
         Ok(token)
     }
 
+    /// Whether there is a file that outlives the process.
+    pub(super) const fn is_kept(&self) -> bool {
+        self.state_file.is_some()
+    }
+
     /// A server gave another one.
     ///
     /// # Errors

@@ -132,8 +132,14 @@ impl Check<'_, '_> {
                 let at =
                     self.required(place, table.refresh_token.take(), "refresh_token = { file = \"/run/secrets/...\" }");
                 let token = at.and_then(|at| self.secret(at));
-                let state_file = table.refresh_token_state_file.take();
-                let state_file = state_file.and_then(|at| self.not_empty(&at)).map(|path| self.folder.join(path));
+                let state_file = table.refresh_token_state_file.take().and_then(|at| {
+                    let path = self.folder.join(self.not_empty(&at)?);
+                    if token.as_ref().and_then(SecretSource::file) == Some(&*path) {
+                        let hint = "write another one: lanyard would overwrite the token that you wrote";
+                        self.reader.error(&at, "the file of `refresh_token` itself", hint);
+                    }
+                    Some(path)
+                });
                 Some(Grant::RefreshToken { token: token?, state_file })
             }
             G::Password => {
