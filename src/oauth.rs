@@ -63,7 +63,15 @@ impl TokenClient {
     /// # Errors
     /// TLS cannot be set up: no trusted roots, a bad `ca_file`; or the HTTP client cannot.
     pub fn new(profile: &str, config: &OAuth2, dialer: &Dialer) -> Result<Self, BuildError> {
-        Ok(Self::with(config, Provider::new(profile, settings(config), dialer)?, dialer))
+        let settings = settings(config);
+        let provider = match Provider::new(profile, settings.clone(), dialer) {
+            // What has no CA at all can still ask an issuer that speaks no TLS, and its token endpoint if that does not.
+            Err(_) if config.endpoint.first().is_some_and(|url| url.scheme() == "http") => {
+                Provider::new(profile, Settings { https: false, ..settings }, dialer)?
+            }
+            made => made?,
+        };
+        Ok(Self::with(config, provider, dialer))
     }
 
     fn with(config: &OAuth2, provider: Provider, dialer: &Dialer) -> Self {
@@ -134,18 +142,21 @@ impl TokenClient {
         let first = self.ask(provider, at, instead, prover.as_ref()).await?;
         // RFC 9449 8: the server wants a nonce of its own in the proof. All else that is good for once is made anew too.
         let wants_nonce = first.reply.status.is_client_error()
-            && prover.as_ref().is_some_and(|(binding, _)| binding.learn(&first.reply.headers));
+            && prover.as_ref().is_some_and(|(binding, _)| binding.learn(&first.reply.headers, first.nonce.as_deref()));
         let asked = if wants_nonce { self.ask(provider, at, instead, prover.as_ref()).await? } else { first };
         if let Some((binding, _)) = &prover {
-            binding.learn(&asked.reply.headers);
+            binding.learn(&asked.reply.headers, None);
         }
         let mut granted = self.understand(provider.profile(), &url, &asked)?;
         if let (Some((configured, before)), Some(next)) = (&latest, granted.refresh_token.take())
             && *before != next
             && let Some(rotation) = &self.rotation
-            && let Err(problem) = rotation.replace(configured, next)
         {
-            granted.warnings.push(problem);
+            if let Err(problem) = rotation.replace(configured, next) {
+                granted.warnings.push(problem);
+            } else if !rotation.is_kept() {
+                granted.warnings.push(KEPT_NOWHERE.to_owned());
+            }
         }
         let lifetime = match subject {
             None => granted.lifetime,
@@ -180,8 +191,11 @@ impl TokenClient {
         let parameters = grant::parameters(&self.config, &secrets);
         let request = authenticate::token_request(&self.config, &parameters, &secrets.proof);
         let mut headers: HeaderMap = request.headers;
+        let mut nonce = None;
         if let Some((binding, prover)) = prover {
-            headers.insert(DPOP, binding.prove(prover, "POST", url)?);
+            let (proof, used) = binding.prove(prover, "POST", url)?;
+            headers.insert(DPOP, proof);
+            nonce = used;
         }
         let question = Question {
             what: "token endpoint",
@@ -192,11 +206,11 @@ impl TokenClient {
             body: request.body,
         };
         let reply = provider.ask(question).await?;
-        Ok(Asking { scrubber: Scrubber::new(&self.config, url, &secrets), reply })
+        Ok(Asking { scrubber: Scrubber::new(&self.config, url, &secrets), reply, nonce })
     }
 
     fn understand(&self, profile: &str, url: &Url, asking: &Asking) -> Result<Granted, FetchError> {
-        let Asking { reply, scrubber } = asking;
+        let Asking { reply, scrubber, .. } = asking;
         let endpoint = shown(url);
         let (config, now) = (&self.config, SystemTime::now());
         let asked = Asked { profile, endpoint: &endpoint, url, config, scrubber, now };
@@ -227,10 +241,16 @@ struct Server<'a> {
     issuer: Option<&'a str>,
 }
 
+/// What an operator has to know before the next start.
+const KEPT_NOWHERE: &str = "the server replaced the refresh token, and the new one is in memory alone: without \
+                            refresh_token_state_file the next start (and lanyard doctor) presents the old one, which may end the login";
+
 /// One token request and its answer.
 struct Asking {
     reply: Reply,
     scrubber: Scrubber,
+    /// The nonce in its proof.
+    nonce: Option<String>,
 }
 
 /// A token that was got on behalf of somebody is used for as long as that one's own, at most (RFC 8693 5). What does not
@@ -300,7 +320,8 @@ impl Credential for OnBehalf {
 /// How the token endpoint is reached.
 fn settings(config: &OAuth2) -> Settings {
     Settings {
-        https: config.endpoint.first().is_none_or(|url| url.scheme() == "https"),
+        // Whatever scheme the issuer has, metadata may name an endpoint with another.
+        https: config.endpoint.token_endpoint.as_ref().is_none_or(|url| url.scheme() == "https"),
         ca_file: config.ca_file.clone(),
         timeout: config.timeout,
         egress_proxy: Arc::clone(&config.egress_proxy),

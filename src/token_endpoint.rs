@@ -109,10 +109,16 @@ async fn give(
         settings.profiles.iter().filter_map(|(name, given)| Some((&**profiles.get(name)?, *given))).collect();
     let named = path.split('/').nth(1).unwrap_or_default();
     let by_path = listed.iter().find(|(profile, _)| &*profile.config.name == named);
-    let by_id = || listed.iter().find(|(profile, _)| asked.names(profile));
+    let id = asked.client_id.as_deref();
+    // A name is one profile's alone; a client's id may be that of many, and another one's name.
+    let by_name = || listed.iter().find(|(profile, _)| id == Some(&*profile.config.name));
+    let by_id = || {
+        let mut with_id = listed.iter().filter(|(profile, _)| id.is_some() && id == own_id(profile));
+        with_id.next().filter(|_| with_id.next().is_none())
+    };
     let only = || listed.first().filter(|_| listed.len() == 1);
-    let (profile, given) = *by_path.or_else(by_id).or_else(only).ok_or_else(|| {
-        let detail = "no profile of [token_endpoint] is meant: ask at /NAME/token, or with its name as client_id";
+    let (profile, given) = *by_path.or_else(by_name).or_else(by_id).or_else(only).ok_or_else(|| {
+        let detail = "no one profile of [token_endpoint] is meant: ask at /NAME/token, or with its name as client_id";
         Refusal::new(StatusCode::UNAUTHORIZED, "invalid_client", detail)
     })?;
     if let Some(source) = &settings.client_secret {
@@ -199,14 +205,13 @@ impl Asked {
         }
         Ok(asked)
     }
+}
 
-    /// Whether `client_id` is the name of this profile, or its own client's.
-    fn names(&self, profile: &Profile) -> bool {
-        let own_id = match &profile.config.kind {
-            CredentialKind::OAuth2(oauth2) => oauth2.client_id.as_deref(),
-            _ => None,
-        };
-        self.client_id.as_deref().is_some_and(|id| id == &*profile.config.name || Some(id) == own_id)
+/// `client_id` of the profile itself.
+fn own_id(profile: &Profile) -> Option<&str> {
+    match &profile.config.kind {
+        CredentialKind::OAuth2(oauth2) => oauth2.client_id.as_deref(),
+        _ => None,
     }
 }
 

@@ -144,6 +144,7 @@ fn places(issuer: &Url) -> Vec<Url> {
 }
 
 fn read(body: &[u8], issuer: &str, place: &Url, allow_plaintext: bool, profile: &str) -> Result<Found, FetchError> {
+    let is_secure = place.scheme() == "https";
     let place = shown(place);
     let wrong = |problem: String, hint: &str| FetchError {
         kind: FetchErrorKind::InvalidResponse,
@@ -164,7 +165,8 @@ fn read(body: &[u8], issuer: &str, place: &Url, allow_plaintext: bool, profile: 
     }
     let usable = |text: &str| {
         let url = Url::parse(text).map_err(|_| "a token_endpoint that is no URL")?;
-        let plain = !url.host_str().is_some_and(is_near) && !allow_plaintext;
+        // RFC 8414 2 wants https. What is near may do without it where the issuer does, but nobody is led from TLS to none.
+        let plain = (is_secure || !url.host_str().is_some_and(is_near)) && !allow_plaintext;
         match url.scheme() {
             _ if url.host_str().is_none_or(str::is_empty) => Err("a token_endpoint without a host"),
             _ if !url.username().is_empty() || url.password().is_some() => Err("a token_endpoint with userinfo"),

@@ -83,22 +83,27 @@ impl Binding {
         Ok(prover)
     }
 
-    /// The proof of one token request.
+    /// The proof of one token request, and the nonce in it.
     ///
     /// # Errors
     /// It cannot be signed.
-    pub(super) fn prove(&self, prover: &Prover, method: &str, url: &Url) -> Result<HeaderValue, FetchError> {
+    pub(super) fn prove(
+        &self,
+        prover: &Prover,
+        method: &str,
+        url: &Url,
+    ) -> Result<(HeaderValue, Option<String>), FetchError> {
         let nonce = self.nonce.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        prover.proof(method, &htu(url), None, nonce.as_deref()).map_err(unsigned)
+        let proof = prover.proof(method, &htu(url), None, nonce.as_deref()).map_err(unsigned)?;
+        Ok((proof, nonce))
     }
 
-    /// Keeps the nonce of an answer; whether there was a new one.
-    pub(super) fn learn(&self, headers: &HeaderMap) -> bool {
+    /// Keeps the nonce of an answer; whether it is another than the request had. What is kept may be the same already:
+    /// requests for many callers go out at once.
+    pub(super) fn learn(&self, headers: &HeaderMap, used: Option<&str>) -> bool {
         let Some(nonce) = headers.get(DPOP_NONCE).and_then(legal_nonce) else { return false };
-        let mut known = self.nonce.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = known.as_deref() != Some(nonce);
-        *known = Some(nonce.to_owned());
-        is_new
+        *self.nonce.lock().unwrap_or_else(PoisonError::into_inner) = Some(nonce.to_owned());
+        used != Some(nonce)
     }
 
     /// What signs requests with this token.

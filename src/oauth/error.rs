@@ -207,6 +207,10 @@ fn hint(kind: FetchErrorKind, status: StatusCode, asked: &Asked<'_>) -> String {
             None => format!("the server wants to be told a scope: set `scope` of profile {profile}"),
         },
         FetchErrorKind::InvalidGrant => invalid_grant(config, profile),
+        // RFC 8693 2.2.2: so a server says that it does not take one of the tokens.
+        FetchErrorKind::InvalidRequest if matches!(config.grant, Grant::TokenExchange { .. }) => {
+            format!("{}, or the server wants another parameter", invalid_grant(config, profile))
+        }
         FetchErrorKind::InvalidRequest => {
             let lacks: Vec<&str> = [
                 ("client_id", config.client_id.is_none()),
@@ -272,7 +276,8 @@ fn invalid_client(config: &OAuth2, profile: &str) -> String {
         ),
         Authentication::SignedJwt { .. } => format!(
             "check that the server has the public key of profile {profile} (key_id, too) for its client_id, and this \
-             machine's clock; some want client_assertion_audience = \"issuer\", others \"token_endpoint\""
+             machine's clock; some want client_assertion_audience = \"issuer\", others \"token_endpoint\", or a shorter \
+             assertion_lifetime"
         ),
         Authentication::Assertion(_) => format!(
             "check that the server trusts who made client_assertion of profile {profile}, for its `sub` and `aud`, and \
@@ -294,14 +299,18 @@ fn invalid_grant(config: &OAuth2, profile: &str) -> String {
             "the server refuses the grant itself: check that {} is active there and may use client credentials",
             client(config)
         ),
-        Grant::RefreshToken { .. } => format!(
-            "the refresh token is used up, revoked or expired: log in again and write the new one where refresh_token of \
-             profile {profile} says"
-        ),
+        Grant::RefreshToken { .. } => {
+            let key = if config.dpop.is_some() { ", or bound to another dpop_key" } else { "" };
+            format!(
+                "the refresh token is used up, revoked or expired{key}: log in again and write the new one where \
+                 refresh_token of profile {profile} says"
+            )
+        }
         Grant::Password { .. } => format!("check username and password of profile {profile}: log in with them once"),
         Grant::JwtBearer(Assertion::Caller { .. } | Assertion::Given(_)) => format!(
-            "the server refuses the assertion, which profile {profile} has from elsewhere: check that it is fresh, that its \
-             `aud` is what the server wants, and that its user or an administrator has approved this client"
+            "the server refuses the assertion, which profile {profile} has from elsewhere: check that it is fresh (many are \
+             good for one use), that its `aud` is what the server wants, that it has the key for its `iss`, and that its user \
+             or an administrator has approved this client"
         ),
         Grant::JwtBearer(_) => format!(
             "the server refuses the assertion: check iss, sub and aud (claims of profile {profile}), the key that it has \

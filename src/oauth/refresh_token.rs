@@ -18,8 +18,17 @@ use crate::secret::{MAX_SECRET_SIZE, Secret};
 #[derive(Debug)]
 pub(super) struct Rotation {
     state_file: Option<PathBuf>,
-    /// The latest, with the configured one that it came from.
-    latest: Mutex<Option<(Fingerprint, Secret)>>,
+    latest: Mutex<Option<Latest>>,
+}
+
+/// The latest token.
+#[derive(Debug)]
+struct Latest {
+    /// The configured one that it came from.
+    from: Fingerprint,
+    token: Secret,
+    /// Whether it could not be written into the state file.
+    unsaved: bool,
 }
 
 /// SHA-256 of the configured token: a new one, after another login, takes the place of all that came before it.
@@ -37,16 +46,25 @@ impl Rotation {
     pub(super) fn current(&self, configured: &Secret) -> Result<Secret, String> {
         let fingerprint = fingerprint(configured);
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, token)) = latest.as_ref().filter(|(from, _)| *from == fingerprint) {
-            return Ok(token.clone());
-        }
-        let kept = match &self.state_file {
-            None => None,
-            Some(path) => read(path, &fingerprint).map_err(|problem| format!("{} {problem}", path.display()))?,
+        let known = latest.as_ref().filter(|latest| latest.from == fingerprint);
+        // What is kept is read each time: `lanyard doctor` and a profile that a reload replaces write it, too.
+        let kept = match (&self.state_file, known) {
+            (None, _) | (_, Some(Latest { unsaved: true, .. })) => Ok(None),
+            (Some(path), _) => read(path, &fingerprint).map_err(|problem| format!("{} {problem}", path.display())),
         };
-        let token = kept.unwrap_or_else(|| configured.clone());
-        *latest = Some((fingerprint, token.clone()));
+        let token = match (kept, known) {
+            (Ok(Some(kept)), _) => kept,
+            (Ok(None) | Err(_), Some(known)) => return Ok(known.token.clone()),
+            (Ok(None), None) => configured.clone(),
+            (Err(problem), None) => return Err(problem),
+        };
+        *latest = Some(Latest { from: fingerprint, token: token.clone(), unsaved: false });
         Ok(token)
+    }
+
+    /// Whether there is a file that outlives the process.
+    pub(super) const fn is_kept(&self) -> bool {
+        self.state_file.is_some()
     }
 
     /// A server gave another one.
@@ -60,7 +78,8 @@ impl Rotation {
             Some(path) => write(path, &fingerprint, &token)
                 .map_err(|error| format!("the new refresh token could not be kept in {}: {error}", path.display())),
         };
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((fingerprint, token));
+        let latest = Latest { from: fingerprint, token, unsaved: kept.is_err() };
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(latest);
         kept
     }
 }

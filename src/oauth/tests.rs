@@ -434,3 +434,18 @@ fn an_endpoint_is_shown_without_what_may_be_secret() {
     let url = Url::parse("https://user:canary@auth.test:8443/t/token?key=canary#canary").unwrap();
     assert_eq!(shown(&url), "https://auth.test:8443/t/token");
 }
+
+#[tokio::test]
+async fn a_refresh_token_that_is_kept_in_memory_alone_is_told() {
+    let next = r#"{"access_token":"canary-token","token_type":"Bearer","refresh_token":"canary-next"}"#;
+    let answer = |body| Step::Answer(Reply::json(body));
+    let server = Server::start(vec![answer(next), answer(TOKEN)]).await;
+    let mut config = oauth2(&server.url("/token"));
+    config.grant = Grant::RefreshToken { token: literal("canary-first"), state_file: None };
+    let client = client(&config);
+    let warning = client.fetch().await.unwrap().warning.unwrap();
+    assert!(warning.contains("refresh_token_state_file") && !warning.contains("canary"), "{warning}");
+    // A server that goes on with the same one asks for nothing.
+    assert_eq!(client.fetch().await.unwrap().warning, None);
+    assert!(server.requests()[1].contains("refresh_token=canary-next"));
+}

@@ -14,12 +14,32 @@ use crate::token::Form;
 /// The error that makes pingora send a request again.
 pub const REJECTED: ErrorType = ErrorType::Custom("token_rejected");
 
-/// Whether a challenge says `insufficient_scope` (RFC 6750 3.1): a refusal that no new token mends.
-pub fn wants_scope<F: Fields + ?Sized>(fields: &F) -> bool {
-    fields.all(&header::WWW_AUTHENTICATE).any(|challenge| {
-        std::str::from_utf8(challenge)
-            .is_ok_and(|text| text.to_ascii_lowercase().replace([' ', '"'], "").contains("error=insufficient_scope"))
-    })
+/// What an upstream wants, as far as its `WWW-Authenticate` says what a new token would not mend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// Another scope: `insufficient_scope` (RFC 6750 3.1).
+    Scope,
+    /// A proof with its nonce: `use_dpop_nonce` (RFC 9449 9).
+    Nonce,
+    /// Anything else.
+    Other,
+}
+
+impl Challenge {
+    /// What the fields of an answer say.
+    pub fn read<F: Fields + ?Sized>(fields: &F) -> Self {
+        let mut found = Self::Other;
+        for field in fields.all(&header::WWW_AUTHENTICATE) {
+            let text = std::str::from_utf8(field).unwrap_or_default().to_ascii_lowercase().replace([' ', '"'], "");
+            if text.contains("error=insufficient_scope") {
+                return Self::Scope;
+            }
+            if text.contains("error=use_dpop_nonce") {
+                found = Self::Nonce;
+            }
+        }
+        found
+    }
 }
 
 /// After an answer: fetches a new token if this one was rejected, or learns the nonce that its proof lacked. Whether the
@@ -29,21 +49,32 @@ pub(super) async fn renew(
     context: &mut Context,
     status: StatusCode,
     nonce: Option<&HeaderValue>,
-    wants_scope: impl FnOnce() -> bool,
+    challenge: impl FnOnce() -> Challenge,
     replays: impl Fn(usize) -> bool,
 ) -> bool {
     let Carried::Token { profile, subject, token: rejected } = &context.credential else { return false };
     let limit = profile.config.replay_limit;
-    if let (Form::Signer(signer), Some(nonce), Some(to)) = (&rejected.form, nonce, &context.destination)
-        && signer.learn(to.scheme.as_str(), &to.authority(), nonce)
-        && status == StatusCode::UNAUTHORIZED
-        && !context.challenged
-        && replays(limit)
-    {
+    let is_401 = status == StatusCode::UNAUTHORIZED;
+    let learns = if let (Form::Signer(signer), Some(nonce), Some(to)) = (&rejected.form, nonce, &context.destination) {
+        signer.learn(to.scheme.as_str(), &to.authority(), nonce)
+    } else {
+        false
+    };
+    if !is_401 && !profile.config.retry_statuses.contains(&status) {
+        return false;
+    }
+    let challenge = challenge();
+    let wants_nonce = is_401 && challenge == Challenge::Nonce && matches!(rejected.form, Form::Signer(_));
+    // The nonce need not be new: another request that was on its way at the same time may have learned it.
+    if is_401 && (learns || wants_nonce) && !context.challenged && replays(limit) {
         context.challenged = true;
         return true;
     }
-    if context.retried || !profile.config.retry_statuses.contains(&status) || wants_scope() {
+    // The token is good; the next request has the nonce.
+    if wants_nonce || challenge == Challenge::Scope {
+        return false;
+    }
+    if context.retried || !profile.config.retry_statuses.contains(&status) {
         return false;
     }
     let (profile, subject) = (Arc::clone(profile), subject.clone());
@@ -84,7 +115,7 @@ pub(super) async fn after_answer(
     let body = session.as_ref();
     let replays = |limit| !body.retry_buffer_truncated() && body.body_bytes_read() <= limit;
     let nonce = answer.headers.get(&DPOP_NONCE);
-    if !renew(context, answer.status, nonce, || wants_scope(&answer.headers), replays).await {
+    if !renew(context, answer.status, nonce, || Challenge::read(&answer.headers), replays).await {
         return None;
     }
     let mut again = Error::explain(REJECTED, "sent again with a new token");
@@ -100,14 +131,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn insufficient_scope_is_told_from_other_challenges() {
+    fn what_a_new_token_does_not_mend_is_told_from_other_challenges() {
         for (challenge, expected) in [
-            ("Bearer error=\"invalid_token\"", false),
-            ("Bearer realm=\"x\", error=\"insufficient_scope\", scope=\"a\"", true),
-            ("Bearer error = insufficient_scope", true),
+            ("Bearer error=\"invalid_token\"", Challenge::Other),
+            ("Bearer realm=\"x\", error=\"insufficient_scope\", scope=\"a\"", Challenge::Scope),
+            ("Bearer error = insufficient_scope", Challenge::Scope),
+            ("DPoP error=\"use_dpop_nonce\", algs=\"ES256\"", Challenge::Nonce),
+            ("DPoP error=\"invalid_dpop_proof\"", Challenge::Other),
         ] {
             let fields = [httparse::Header { name: "www-authenticate", value: challenge.as_bytes() }];
-            assert_eq!(wants_scope(&fields[..]), expected, "{challenge}");
+            assert_eq!(Challenge::read(&fields[..]), expected, "{challenge}");
         }
     }
 }

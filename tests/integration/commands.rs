@@ -169,7 +169,10 @@ async fn every_configuration_in_the_docs_is_good() {
             }
             // A CA file that an example names has to be one.
             let block = block.replace("\"/etc/lanyard/ca.pem\"", "\"ca.pem\"");
-            folder.write("ca.pem", Authority::new().pem());
+            let (authority, pair) = (Authority::new(), Authority::new().pair(&["client.example"]));
+            folder.write("ca.pem", authority.pem());
+            folder.write("client.crt", pair.0);
+            folder.write("client.key", pair.1);
             let (exit, _, told) = run(&folder, &block, &["check"]).await;
             assert_eq!(exit, Some(0), "{}:\n{block}\n{told}", file.display());
             checked += 1;

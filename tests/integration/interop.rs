@@ -4,10 +4,10 @@
 
 mod cases;
 mod couper;
-mod dpop;
-mod registrations;
-mod resource;
-mod servers;
+pub mod dpop;
+pub mod registrations;
+pub mod resource;
+pub mod servers;
 
 use futures::StreamExt;
 

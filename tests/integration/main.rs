@@ -19,6 +19,7 @@ mod ca;
 mod clients;
 mod commands;
 mod egress;
+mod embedded;
 mod exec;
 mod http2;
 mod in_the_clear;

@@ -136,3 +136,22 @@ async fn without_the_provider_placeholders_are_given_and_tokens_are_not() {
     assert_eq!(ask(&address, "/crm/token", "grant_type=client_credentials").await.status, 200);
     lanyard.finish().await;
 }
+
+/// The id of one profile's client is the name of another, and two have the same: nobody gets what is not meant for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_goes_before_an_id_and_an_id_that_many_have_is_none() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    let given = "{ billing = \"placeholder\", crm = \"placeholder\", mail = \"placeholder\" }";
+    let config = config(&idp, &upstream, given, "").replacen("\"client\"", "\"crm\"", 1)
+        + &idp.profile("mail").replace("\"client\"", "\"crm-client\"")
+        + &upstream.route("mail.test", "mail");
+    let (lanyard, address) = started(&config).await;
+    let asked =
+        async |id: &str| ask(&address, "/token", &format!("grant_type=client_credentials&client_id={id}")).await;
+    for name in ["billing", "crm", "mail"] {
+        assert_eq!(asked(name).await.json()["access_token"], format!("lanyard-placeholder-{name}"));
+    }
+    let refused = asked("crm-client").await;
+    assert_eq!((refused.status, refused.json()["error"].as_str()), (401, Some("invalid_client")), "{}", refused.body);
+    lanyard.finish().await;
+}

@@ -27,10 +27,19 @@ pub(super) type Profiles = Vec<(String, At<Option<Profile>>)>;
 
 impl Check<'_, '_> {
     pub(super) fn profiles(&mut self, tables: Vec<(String, At<ProfileTable>)>) -> Profiles {
+        let mut state_files = Vec::new();
         tables
             .into_iter()
             .map(|(name, table)| {
                 let place = table.place();
+                if let Some(at) = &table.value.refresh_token_state_file {
+                    let path = self.folder.join(&at.value);
+                    if state_files.contains(&path) {
+                        let hint = "write another one: each would overwrite the refresh token of the other";
+                        self.reader.error(at, "a refresh_token_state_file that another profile has", hint);
+                    }
+                    state_files.push(path);
+                }
                 let legal = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
                 if name == NO_PROFILE {
                     let hint = "it stands for \"no credential\" in routes: choose another name";

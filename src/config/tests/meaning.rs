@@ -312,6 +312,26 @@ fn a_secret_may_be_a_literal() {
 }
 
 #[test]
+fn an_assertion_is_for_the_issuer_where_that_is_known() {
+    let endpoint = "token_endpoint = \"https://auth.example.com/token\"\n";
+    let issuer = "issuer = \"https://auth.example.com\"\n";
+    for (lines, expected) in [
+        (endpoint.to_owned(), AssertionAudience::TokenEndpoint),
+        (issuer.to_owned(), AssertionAudience::Issuer),
+        ([endpoint, issuer].concat(), AssertionAudience::Issuer),
+        ([endpoint, issuer, "client_assertion_audience = \"issuer\"\n"].concat(), AssertionAudience::Issuer),
+        ([issuer, "client_assertion_audience = \"token_endpoint\"\n"].concat(), AssertionAudience::TokenEndpoint),
+        ([issuer, "client_assertion_audience = \"urn:x\"\n"].concat(), AssertionAudience::Text("urn:x".to_owned())),
+    ] {
+        let text = format!("[profiles.p]\nclient_id = \"client\"\nprivate_key = {{ env = \"SECRET\" }}\n{lines}");
+        let loaded = parse_in(&text, &machine()).unwrap();
+        let CredentialKind::OAuth2(oauth2) = &loaded.config.profiles["p"].kind else { panic!("not OAuth2") };
+        let Authentication::SignedJwt { audience, .. } = &oauth2.authentication else { panic!("{oauth2:?}") };
+        assert_eq!(*audience, expected, "{lines}");
+    }
+}
+
+#[test]
 fn forms_that_are_good() {
     for line in [
         r#"token_endpoint = "http://localhost/token""#,

@@ -185,6 +185,26 @@ fn one_profile_tells_everything_at_once() {
 }
 
 #[test]
+fn a_state_file_is_one_refresh_tokens_alone() {
+    let profile = |name: &str, token: &str, state: &str| {
+        format!(
+            "[profiles.{name}]\ntoken_endpoint = \"https://a.test/t\"\ntoken_endpoint_auth_method = \"none\"\n\
+             client_id = \"x\"\ngrant_type = \"refresh_token\"\nrefresh_token = {{ file = \"{token}\" }}\n\
+             refresh_token_state_file = \"{state}\"\n"
+        )
+    };
+    let told = |text: &str| parse_in(text, &machine()).unwrap_err().to_string();
+    let shared = told(&[profile("a", "a", "state"), profile("b", "b", "/etc/lanyard/state")].concat());
+    assert!(
+        shared.contains("profiles.b.refresh_token_state_file: a refresh_token_state_file that another"),
+        "{shared}"
+    );
+    let own = told(&profile("a", "token", "token"));
+    assert!(own.contains("profiles.a.refresh_token_state_file: the file of `refresh_token` itself"), "{own}");
+    parse_in(&[profile("a", "a", "state-a"), profile("b", "b", "state-b")].concat(), &machine()).unwrap();
+}
+
+#[test]
 fn names_of_profiles() {
     let named = |name: &str| MINIMAL.replace("[profiles.p]", &format!("[profiles.{name}]"));
     let route = "[[routes]]\nhost = \"api.example.com\"\nprofile = \"p\"\n";

@@ -77,6 +77,8 @@ fn metadata_that_is_not_to_be_trusted_is_refused() {
         (r#"{"issuer":"https://a.test"}"#, "has no token_endpoint"),
         (r#"{"issuer":"https://a.test/","token_endpoint":"t"}"#, "has a token_endpoint that is no URL"),
         (r#"{"issuer":"https://a.test","token_endpoint":"http://b.test/t"}"#, "in clear text"),
+        (r#"{"issuer":"https://a.test","token_endpoint":"http://127.0.0.1/t"}"#, "in clear text"),
+        (r#"{"issuer":"https://a.test","token_endpoint":"http://b.auth.svc/t"}"#, "in clear text"),
         (r#"{"issuer":"https://a.test","token_endpoint":"file:///t"}"#, "without a host"),
         (r#"{"issuer":"https://a.test","token_endpoint":"https://u:p@b.test/t"}"#, "with userinfo"),
     ] {

@@ -50,6 +50,28 @@ fn a_restart_does_not_lose_it() {
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1, "nothing else is left there");
 }
 
+/// `lanyard doctor` beside `lanyard run`, or the profile before a reload: to use an old token would end them all.
+#[test]
+fn what_another_one_has_kept_meanwhile_is_used() {
+    let folder = Folder::new("shared");
+    let path = folder.0.join("state");
+    let (one, other) = (Rotation::new(Some(path.clone())), Rotation::new(Some(path.clone())));
+    assert_eq!(one.current(&secret("first")), Ok(secret("first")));
+    one.replace(&secret("first"), secret("second")).unwrap();
+    assert_eq!(other.current(&secret("first")), Ok(secret("second")));
+    other.replace(&secret("first"), secret("third")).unwrap();
+    assert_eq!(one.current(&secret("first")), Ok(secret("third")));
+    // What is in the way of reading takes nothing away from who knows.
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(one.current(&secret("first")), Ok(secret("third")));
+    std::fs::create_dir(&path).unwrap();
+    assert_eq!(one.current(&secret("first")), Ok(secret("third")));
+    one.replace(&secret("first"), secret("fourth")).unwrap_err();
+    std::fs::remove_dir(&path).unwrap();
+    other.replace(&secret("first"), secret("old")).unwrap();
+    assert_eq!(one.current(&secret("first")), Ok(secret("fourth")), "it could not be kept, and is newer");
+}
+
 #[test]
 fn a_file_that_is_no_state_is_not_used_and_not_shown() {
     let folder = Folder::new("odd");

@@ -23,8 +23,8 @@ pub(super) struct Answer {
     pub(super) reusable: bool,
     /// For how long the upstream keeps it.
     pub(super) granted: Option<Duration>,
-    /// Whether the credential was refused for good: a new one would not help (RFC 6750 3.1).
-    pub(super) wants_scope: bool,
+    /// What it wants, where a new token would not help.
+    pub(super) challenge: retry::Challenge,
     /// The nonce that the upstream gives for the next proof (RFC 9449 8.2).
     pub(super) nonce: Option<HeaderValue>,
     /// The time at the upstream, if it refused the request.
@@ -121,7 +121,7 @@ pub(super) fn read(bytes: &[u8], method: &Method, out: &mut Vec<u8>) -> Result<O
         body,
         reusable: version_keeps && !connection.closes && ended_by_itself && !old_chunks && !told_twice,
         granted: granted(fields),
-        wants_scope: retry::wants_scope(fields),
+        challenge: retry::Challenge::read(fields),
         nonce: fields.all(&retry::DPOP_NONCE).next().and_then(|nonce| HeaderValue::from_bytes(nonce).ok()),
         refused_at: retry::refused_at(status, fields),
     }))

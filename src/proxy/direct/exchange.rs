@@ -147,7 +147,7 @@ impl Exchange<'_> {
     async fn renewed(&mut self, answer: &Answer) -> bool {
         let body = self.body.len();
         let (status, nonce) = (answer.status, answer.nonce.as_ref());
-        retry::renew(self.context, status, nonce, || answer.wants_scope, |limit| body <= limit).await
+        retry::renew(self.context, status, nonce, || answer.challenge, |limit| body <= limit).await
     }
 
     /// Reads up to the head of the final answer, and passes interim ones on.

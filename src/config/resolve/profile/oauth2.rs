@@ -138,8 +138,14 @@ impl Check<'_, '_> {
                 let at =
                     self.required(place, table.refresh_token.take(), "refresh_token = { file = \"/run/secrets/...\" }");
                 let token = at.and_then(|at| self.secret(at));
-                let state_file = table.refresh_token_state_file.take();
-                let state_file = state_file.and_then(|at| self.not_empty(&at)).map(|path| self.folder.join(path));
+                let state_file = table.refresh_token_state_file.take().and_then(|at| {
+                    let path = self.folder.join(self.not_empty(&at)?);
+                    if token.as_ref().and_then(SecretSource::file) == Some(&*path) {
+                        let hint = "write another one: lanyard would overwrite the token that you wrote";
+                        self.reader.error(&at, "the file of `refresh_token` itself", hint);
+                    }
+                    Some(path)
+                });
                 Some(Grant::RefreshToken { token: token?, state_file })
             }
             G::Password => {
@@ -424,7 +430,8 @@ impl Check<'_, '_> {
 
     fn endpoint(&mut self, place: &At<()>, table: &mut ProfileTable, is_google: bool) -> Option<Endpoint> {
         let allow_plaintext = table.allow_plaintext_token_endpoint.as_ref().is_some_and(|at| at.value);
-        let issuer = table.issuer.take();
+        // It is looked at again for the audience of assertions.
+        let issuer = table.issuer.clone();
         let has_issuer = issuer.is_some() || self.reader.is_wrong(&place.key, "issuer");
         let issuer = issuer.map(|at| self.issuer(&at, allow_plaintext));
         let token_endpoint = match table.token_endpoint.take() {
