@@ -111,7 +111,12 @@ impl Aws {
 impl Credential for Aws {
     async fn fetch(&self) -> Result<Fetched, FetchError> {
         let credentials = self.credentials().await?;
-        let lifetime = credentials.expiration.map(|end| left(end, SystemTime::now()));
+        let lifetime = match (credentials.expiration, &self.source) {
+            (Some(end), _) => Some(left(end, SystemTime::now())),
+            // An endpoint that does not say is asked again; keys that somebody wrote down are good until they are replaced.
+            (None, Source::Endpoint(_)) => None,
+            (None, _) => Some(Fetched::FOREVER),
+        };
         let signer = RequestSigner::new(Arc::clone(&self.shared), credentials);
         Ok(Fetched { material: Material::Signer(Arc::new(signer)), lifetime, warning: None })
     }

@@ -214,7 +214,7 @@ fn log(shared: &Shared, wanted: &Wanted, outcome: &Result<(Arc<Token>, Option<St
                 "token fetched"
             );
             if let Some(warning) = warning {
-                tracing::warn!(profile, %request_id, warning, "token differs from what was asked for");
+                tracing::warn!(profile, %request_id, warning, "token fetched, with a warning");
             }
             if lifetime_s == Some(0) {
                 tracing::warn!(profile, %request_id, "token is already expired: it is not cached");

@@ -176,7 +176,7 @@ async fn files_are_read_at_each_fetch_and_watched() {
     assert!(error.is_transient() && error.detail.ends_with("there is no aws_secret_access_key"), "{error}");
     std::fs::write(&ini, "[default]\naws_access_key_id = AKIA1\naws_secret_access_key = canary\n").unwrap();
     let fetched = of_file.fetch().await.unwrap();
-    assert_eq!(fetched.lifetime, None);
+    assert_eq!(fetched.lifetime, Some(Fetched::FOREVER));
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
