@@ -103,6 +103,28 @@ async fn they_reach_upstreams_of_both_versions_by_every_way_in() {
     }
 }
 
+/// RFC 9112 3.2.4: `*` stands alone. A parameter behind it would make a request target of no form.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_has_no_query_is_refused_where_the_query_carries_the_credential() {
+    let (_idp, config) = profiles().await;
+    let upstream = Upstream::start().await;
+    let routes = upstream.route("query.test", "query") + &upstream.route("dpop.test", "dpop");
+    let lanyard = Lanyard::start(&(config + &routes)).await;
+    lanyard.ready().await;
+    for fields in ["", "Expect: 100-continue\r\n"] {
+        let ask = |host: &str| {
+            raw(lanyard.address(), format!("OPTIONS * HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: close\r\n\r\n"))
+        };
+        let before = upstream.seen.requests().len();
+        let answer = ask("query.test").await;
+        assert_eq!(verdict(&answer), (400, "bad_request"), "{answer}");
+        assert!(answer.contains("parameter api_key") && upstream.seen.requests().len() == before, "{answer}");
+        assert_eq!(status_of(&ask("dpop.test").await), 200);
+        assert_eq!(upstream.seen.requests().len(), before + 1);
+    }
+    lanyard.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_carries_them() {
     let heads = Arc::new(Mutex::new(String::new()));
