@@ -383,8 +383,11 @@ pub struct System;
 impl Environment for System {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = std::fs::metadata(path)?;
-        if !file.is_file() || file.len() > MAX_FILE_SIZE {
-            return Err(io::Error::other(format!("not a regular file of at most {MAX_FILE_SIZE} bytes")));
+        if !file.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        if file.len() > MAX_FILE_SIZE {
+            return Err(io::Error::other(format!("it is {} bytes, more than {MAX_FILE_SIZE}", file.len())));
         }
         std::fs::read(path)
     }

@@ -32,7 +32,7 @@ impl fmt::Debug for Secret {
 /// Where a secret comes from. Files and variables are read at each use, so that a rotated mount just works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
-    /// `{ file = "PATH" }`: the file's content without one trailing line end.
+    /// `{ file = "PATH" }`: the file's content without a byte order mark and one trailing line end.
     File(PathBuf),
     /// `{ env = "NAME" }`: the variable's value.
     Env(String),
@@ -59,6 +59,8 @@ impl SecretSource {
                 }
                 let bytes = Zeroizing::new(tokio::fs::read(path).await.map_err(|e| wrong(e.to_string()))?);
                 let text = std::str::from_utf8(&bytes).map_err(|_| wrong("is not UTF-8 text".to_owned()))?;
+                // Editors on Windows put a byte order mark there, which is no part of a secret.
+                let text = text.strip_prefix('\u{feff}').unwrap_or(text);
                 let text = text.strip_suffix('\n').unwrap_or(text);
                 let text = text.strip_suffix('\r').unwrap_or(text);
                 if text.is_empty() {

@@ -91,6 +91,8 @@ impl Document {
         let (name, value) = self.first(names).ok_or_else(|| format!("JSON without `{}`", names.join("`, `")))?;
         let text = value.as_str().ok_or_else(|| format!("JSON whose `{name}` is no text"))?;
         let token = checked(trimmed(text))?;
+        // A file's own time may lie ahead, by a wrong clock or by hand, and so far that nothing can be added to it.
+        let written = written.min(now);
         let told = match self.first(&IN) {
             Some((name, value)) => Some((name, seconds(value).map(|seconds| written + clamped(seconds)))),
             None => self.first(&ON).map(|(name, value)| (name, moment(value))),
@@ -135,7 +137,8 @@ pub(super) const fn name_of(byte: u8) -> &'static str {
     }
 }
 
-fn trimmed(text: &str) -> &str {
+/// Without a byte order mark and what stands around.
+pub(super) fn trimmed(text: &str) -> &str {
     text.trim_start_matches('\u{feff}').trim()
 }
 
@@ -219,6 +222,11 @@ mod tests {
             let found = read(text, at(900), at(1000)).unwrap();
             assert_eq!(found.lifetime.map(|lifetime| lifetime.as_secs()), lifetime, "{text}");
             assert!(found.warning.is_none() && !format!("{found:?}").contains("canary"));
+        }
+        // A file says by itself when it was written, and may say anything.
+        for written in [at(5000), at(i64::MAX.unsigned_abs())] {
+            let found = read(r#"{"token":"canary","expires_in":60}"#, written, at(1000)).unwrap();
+            assert_eq!(found.lifetime, Some(Duration::from_secs(60)));
         }
         let local = format!("{{\"accessToken\":\"{of}\",\"expiresOn\":\"2026-01-01 10:00:00.000000\"}}");
         let found = read(&local, at(1000), at(1000)).unwrap();

@@ -132,7 +132,7 @@ impl KeyError {
             Self::PublicKey | Self::Certificate => "give the private key's file; it was made together with this one",
             Self::OpenSsh => "convert a copy of it: ssh-keygen -p -m PKCS8 -N '' -f COPY",
             Self::Damaged { .. } => {
-                "copy it once more, whole and with its line ends; openssl pkey -noout -in FILE checks it"
+                "copy it once more, whole and with its line ends, not as \\n; openssl pkey -noout -in FILE checks it"
             }
             Self::Json { .. } => "copy the JWK once more, whole",
             Self::NotAJwk => {

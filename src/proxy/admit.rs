@@ -131,6 +131,13 @@ impl Injector {
                 if foreign {
                     return Ok(Wanted::Nothing("browser"));
                 }
+                if let Placement::Query { parameter } = placement
+                    && &*target.path_and_query == "*"
+                {
+                    let detail = format!("a request for * has no query, and so no place for the parameter {parameter}");
+                    let hint = "send it for a path, or let another profile serve it: OPTIONS in `methods` of a route";
+                    return Err(Refusal::new(Code::BadRequest, detail, hint).for_profile(&profile.config.name));
+                }
                 let subject = match &profile.subjects {
                     None => None,
                     Some(subjects) => Some(subjects.of(subject_token(profile, fields)?)),

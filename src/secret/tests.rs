@@ -20,6 +20,12 @@ async fn a_file_is_read_at_each_use_and_loses_one_line_end() {
     std::fs::write(&path, " second \r\n").unwrap();
     assert_eq!(source.read().await.unwrap().expose(), " second ");
 
+    // As editors on Windows save it; within the text the character stays.
+    std::fs::write(&path, "\u{feff}thi\u{feff}rd\r\n").unwrap();
+    assert_eq!(source.read().await.unwrap().expose(), "thi\u{feff}rd");
+    std::fs::write(&path, "\u{feff}\n").unwrap();
+    assert!(source.read().await.unwrap_err().to_string().ends_with("is empty"));
+
     std::fs::write(&path, "\n").unwrap();
     assert!(source.read().await.unwrap_err().to_string().ends_with("is empty"));
     std::fs::write(&path, [0xff, 0xfe]).unwrap();

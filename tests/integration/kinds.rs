@@ -1,6 +1,7 @@
 //! Credentials that are no OAuth2 grant: what an upstream sees of each, byte for byte and both ways, and how they change.
 
 mod recorder;
+mod versions;
 
 use std::{sync::Arc, time::Duration};
 

@@ -19,7 +19,7 @@ use crate::{
     },
     metrics::NO_PROFILE,
     route::query,
-    secret::SecretSource,
+    secret::{MAX_SECRET_SIZE, SecretSource},
 };
 
 /// The profiles by name; `None` where a problem keeps one from being built, so that routes still find it.
@@ -137,6 +137,11 @@ impl Check<'_, '_> {
             "query" => {
                 let at = self.required(place, table.parameter.take(), "parameter = \"api_key\"")?;
                 let parameter = self.not_empty(&at)?;
+                if parameter.contains(['?', '&', '=', '#']) {
+                    let hint = "write the name alone: parameter = \"api_key\"";
+                    self.reader.error(&at, "a parameter that is more than a name", hint);
+                    return None;
+                }
                 Some(Placement::Query { parameter: query::encoded(&parameter) })
             }
             "aws_sigv4" => Some(Placement::Signature { fields: AWS_FIELDS.map(HeaderName::from_static).to_vec() }),
@@ -174,6 +179,10 @@ impl Check<'_, '_> {
                 }
                 Ok(content) if content.iter().all(u8::is_ascii_whitespace) => {
                     self.reader.warning(&place, format!("{} is empty", path.display()), "write the secret into it");
+                }
+                Ok(content) if content.len() as u64 > MAX_SECRET_SIZE => {
+                    let what = format!("{} is {} bytes, more than {MAX_SECRET_SIZE}", path.display(), content.len());
+                    self.reader.warning(&place, what, "leave nothing but the secret in it");
                 }
                 Ok(_) if self.environment.is_world_readable(path) => {
                     let what = format!("everybody on this machine may read {}", path.display());

@@ -204,6 +204,10 @@ fn what_is_missing_or_wrong() {
         let path = if key.is_empty() { "profiles.p".to_owned() } else { format!("profiles.p.{key}") };
         assert_rows(&[(&of(&lines), line, &path, what, hint)]);
     }
+    for parameter in ["?api_key", "api_key=", "a&b", "api_key#"] {
+        let lines = format!("type = \"query\"\nsecret = {{ env = \"SECRET\" }}\nparameter = \"{parameter}\"");
+        assert_rows(&[(&of(&lines), 4, "profiles.p.parameter", "more than a name", "parameter = \"api_key\"")]);
+    }
     for template in ["", "no place", "{secret}{secret}", "{secret}\\n", "{secret}é"] {
         let lines = format!(
             "type = \"header\"\nheader = \"X-Key\"\nsecret = {{ env = \"SECRET\" }}\ntemplate = \"{template}\""
@@ -267,9 +271,17 @@ fn what_can_be_run_with_but_is_not_well() {
         ("type = \"file\"\npath = \"missing\"", 3, "path", "/etc/lanyard/missing cannot be read now", "by then"),
         ("type = \"exec\"\ncommand = [\"get token\"]", 3, "command", "a space in it", "no shell"),
         ("type = \"bearer\"\ntoken = \"literal\"", 3, "token", "a secret in the configuration itself", "{ file = "),
+        (
+            "type = \"bearer\"\ntoken = { file = \"large\" }",
+            3,
+            "token",
+            "/etc/lanyard/large is 65537 bytes",
+            "nothing but",
+        ),
     ] {
         let text = of(lines);
-        let warnings = warnings(&text, &machine());
+        let machine = machine().with_file("/etc/lanyard/large", "a".repeat(65537));
+        let warnings = warnings(&text, &machine);
         let [warning] = warnings.as_slice() else { panic!("{warnings:#?}") };
         assert_problem(warning, (&text, line, &format!("profiles.p.{key}"), what, hint));
     }

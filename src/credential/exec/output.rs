@@ -20,7 +20,7 @@ pub(super) struct Wrong {
 pub(super) fn read(stdout: &[u8], now: SystemTime) -> Result<Found, Wrong> {
     let wrong = |problem: String| Wrong { problem, hint: FORMS };
     let text = std::str::from_utf8(stdout).map_err(|_| wrong("something that is no text".to_owned()))?;
-    let text = text.trim();
+    let text = document::trimmed(text);
     let document = if text.starts_with('{') { Some(Document::parse(text.as_bytes()).map_err(wrong)?) } else { None };
     let found = match document {
         Some(document) if is_exec_credential(&document) => exec_credential(&document, now)?,

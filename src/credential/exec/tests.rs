@@ -42,6 +42,12 @@ async fn a_command_prints_its_token() {
              \"status\":{\"token\":\"canary-token\"}}'",
             None,
         ),
+        // With a byte order mark, as PowerShell writes it.
+        (
+            "printf '\\357\\273\\277{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\
+             \"status\":{\"token\":\"canary-token\"}}'",
+            None,
+        ),
         (
             "echo '{\"apiVersion\":\"client.authentication.k8s.io/v1beta1\",\"kind\":\"ExecCredential\",\
              \"status\":{\"token\":\"canary-token\",\"expirationTimestamp\":\"2100-01-01T00:00:00Z\"}}'",

@@ -73,6 +73,8 @@ fn what_is_no_private_key_is_told_apart() {
         assert_eq!(found.to_string(), message);
         assert!(!found.hint().is_empty());
     }
+    // The mistake of those who have a key in a variable.
+    assert!(error(&p256.replace('\n', "\\n")).hint().contains("not as \\n"));
 }
 
 #[test]
