@@ -220,8 +220,8 @@ impl Issuer {
         jwt: &Jwt<'_>,
         incoming: &Incoming,
     ) -> Result<(&'a Client, AuthMethod), Problem> {
-        let method = if jwt.alg.is_shared() { AuthMethod::ClientSecretJwt } else { AuthMethod::PrivateKeyJwt };
-        let alg = jwt.alg.name();
+        let method = if jwt.alg.is_symmetric() { AuthMethod::ClientSecretJwt } else { AuthMethod::PrivateKeyJwt };
+        let alg = jwt.alg.as_str();
         if !client.methods.contains(&method) {
             let (name, registered) = (method.name(), client.method_names());
             return Err(Problem(format!("alg {alg} is {name}, but the client is registered for {registered}")));

@@ -74,13 +74,13 @@ fn check(jwt: &Jwt<'_>, request: &Request<'_>, now: u64) -> Result<String, Probl
     if !jwt.typ.as_deref().is_some_and(|typ| typ.eq_ignore_ascii_case("dpop+jwt")) {
         return problem(format!("typ is {}, expected dpop+jwt", short(jwt.typ.as_deref().unwrap_or("missing"))));
     }
-    if jwt.alg.is_shared() {
-        return problem(format!("alg is {}; a proof is signed with a private key", jwt.alg.name()));
+    if jwt.alg.is_symmetric() {
+        return problem(format!("alg is {}; a proof is signed with a private key", jwt.alg.as_str()));
     }
     let Some(jwk) = &jwt.jwk else { return problem("jwk is missing in the header") };
     let key = PublicKey::from_jwk(jwk).map_err(|what| Problem(format!("jwk in the header: {what}")))?;
     if !key.suits(jwt.alg) {
-        return problem(format!("alg {} does not go with the key in jwk ({})", jwt.alg.name(), key.describe()));
+        return problem(format!("alg {} does not go with the key in jwk ({})", jwt.alg.as_str(), key.describe()));
     }
     if !jwt.is_signed_by(&key) {
         return problem("the signature is not by the key in jwk");

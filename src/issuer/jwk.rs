@@ -15,7 +15,7 @@ use x509_parser::{
     x509::SubjectPublicKeyInfo,
 };
 
-use super::jws::Alg;
+use super::jws::{self, Alg};
 
 /// The public keys that somebody signs with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -216,12 +216,12 @@ impl PublicKey {
 
     /// Whether signatures of this algorithm can be by this key.
     pub(super) fn suits(&self, alg: Alg) -> bool {
-        self.alg.as_ref().is_none_or(|only| only == alg.name()) && self.kind_suits(alg)
+        self.alg.as_ref().is_none_or(|only| only == alg.as_str()) && self.kind_suits(alg)
     }
 
     fn kind_suits(&self, alg: Alg) -> bool {
         match &self.kind {
-            Kind::Rsa { .. } => alg.is_rsa(),
+            Kind::Rsa { .. } => jws::is_rsa(alg),
             Kind::Ec { curve, .. } => matches!(
                 (curve, alg),
                 (Curve::P256, Alg::Es256) | (Curve::P384, Alg::Es384) | (Curve::P521, Alg::Es512)
@@ -235,7 +235,7 @@ impl PublicKey {
         if !self.suits(alg) {
             return false;
         }
-        let (key, algorithm) = match (&self.kind, alg.in_library()) {
+        let (key, algorithm) = match (&self.kind, jws::in_library(alg)) {
             (Kind::Ec { curve: Curve::P521, x, y }, _) => return verify_p521(x, y, message, signature),
             (_, None) => return false,
             (Kind::Rsa { n, e }, Some(algorithm)) => (DecodingKey::from_rsa_raw_components(n, e), algorithm),

@@ -5,106 +5,36 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
 use super::jwk::{KeySet, PublicKey, checked, short};
+pub(super) use crate::jose::Algorithm as Alg;
 use crate::secret::Secret;
 
-/// An algorithm of a signature (RFC 7518 section 3.1, RFC 8037). `none` is not among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Alg {
-    Hs256,
-    Hs384,
-    Hs512,
-    Rs256,
-    Rs384,
-    Rs512,
-    Ps256,
-    Ps384,
-    Ps512,
-    Es256,
-    Es384,
-    Es512,
-    EdDsa,
+/// The algorithm of this name. `none` is not among them.
+pub(super) fn algorithm(name: &str) -> Option<Alg> {
+    // RFC 9864 names the curve as well.
+    if name == "Ed25519" { Some(Alg::EdDsa) } else { name.parse().ok() }
 }
 
-impl Alg {
-    const ALL: [Self; 13] = [
-        Self::Hs256,
-        Self::Hs384,
-        Self::Hs512,
-        Self::Rs256,
-        Self::Rs384,
-        Self::Rs512,
-        Self::Ps256,
-        Self::Ps384,
-        Self::Ps512,
-        Self::Es256,
-        Self::Es384,
-        Self::Es512,
-        Self::EdDsa,
-    ];
+/// The names of those with a shared key, or of those with a key pair.
+pub(super) fn names(shared: bool) -> impl Iterator<Item = &'static str> {
+    Alg::ALL.into_iter().filter(move |alg| alg.is_symmetric() == shared).map(Alg::as_str)
+}
 
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        // RFC 9864 names the curve as well.
-        if name == "Ed25519" { Some(Self::EdDsa) } else { Self::ALL.into_iter().find(|alg| alg.name() == name) }
-    }
+/// Whether RSA keys sign with it.
+pub(super) const fn is_rsa(alg: Alg) -> bool {
+    matches!(alg, Alg::Rs256 | Alg::Rs384 | Alg::Rs512 | Alg::Ps256 | Alg::Ps384 | Alg::Ps512)
+}
 
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Hs256 => "HS256",
-            Self::Hs384 => "HS384",
-            Self::Hs512 => "HS512",
-            Self::Rs256 => "RS256",
-            Self::Rs384 => "RS384",
-            Self::Rs512 => "RS512",
-            Self::Ps256 => "PS256",
-            Self::Ps384 => "PS384",
-            Self::Ps512 => "PS512",
-            Self::Es256 => "ES256",
-            Self::Es384 => "ES384",
-            Self::Es512 => "ES512",
-            Self::EdDsa => "EdDSA",
-        }
-    }
+/// The same for jsonwebtoken, which knows no ES512.
+pub(super) fn in_library(alg: Alg) -> Option<Algorithm> {
+    alg.as_str().parse().ok()
+}
 
-    /// Those with a shared key, or those with a key pair.
-    pub(super) fn names(shared: bool) -> impl Iterator<Item = &'static str> {
-        Self::ALL.into_iter().filter(move |alg| alg.is_shared() == shared).map(Self::name)
-    }
-
-    /// Whether it needs a key that both sides have.
-    pub(super) const fn is_shared(self) -> bool {
-        matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
-    }
-
-    pub(super) const fn is_rsa(self) -> bool {
-        matches!(self, Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512)
-    }
-
-    /// The same for jsonwebtoken, which knows no ES512.
-    pub(super) const fn in_library(self) -> Option<Algorithm> {
-        Some(match self {
-            Self::Hs256 => Algorithm::HS256,
-            Self::Hs384 => Algorithm::HS384,
-            Self::Hs512 => Algorithm::HS512,
-            Self::Rs256 => Algorithm::RS256,
-            Self::Rs384 => Algorithm::RS384,
-            Self::Rs512 => Algorithm::RS512,
-            Self::Ps256 => Algorithm::PS256,
-            Self::Ps384 => Algorithm::PS384,
-            Self::Ps512 => Algorithm::PS512,
-            Self::Es256 => Algorithm::ES256,
-            Self::Es384 => Algorithm::ES384,
-            Self::Es512 => return None,
-            Self::EdDsa => Algorithm::EdDSA,
-        })
-    }
-
-    /// How many bytes a shared key has at least (RFC 7518 section 3.2).
-    const fn shortest_key(self) -> usize {
-        match self {
-            Self::Hs384 => 48,
-            Self::Hs512 => 64,
-            _ => 32,
-        }
+/// How many bytes a shared key has at least (RFC 7518 section 3.2).
+const fn shortest_key(alg: Alg) -> usize {
+    match alg {
+        Alg::Hs384 => 48,
+        Alg::Hs512 => 64,
+        _ => 32,
     }
 }
 
@@ -148,7 +78,7 @@ impl<'a> Jwt<'a> {
             Some(none) if none.eq_ignore_ascii_case("none") => {
                 return problem("alg is none: without a signature it proves nothing");
             }
-            Some(name) => match Alg::parse(name) {
+            Some(name) => match algorithm(name) {
                 Some(alg) => alg,
                 None => return problem(format!("alg {} is not supported", short(name))),
             },
@@ -187,9 +117,9 @@ impl<'a> Jwt<'a> {
 
     /// Checks the signature against the keys that its owner has registered.
     pub(super) fn verify(&self, keys: &KeySet) -> Result<(), Problem> {
-        if self.alg.is_shared() {
+        if self.alg.is_symmetric() {
             // The oldest trick: a public key as the secret of HS256 (RFC 8725 section 2.1).
-            return problem(format!("alg is {}, but what is registered are public keys", self.alg.name()));
+            return problem(format!("alg is {}, but what is registered are public keys", self.alg.as_str()));
         }
         // A key that says nothing of its id or certificate can be meant by any.
         let named = |key: &&PublicKey| match (&self.kid, &key.kid) {
@@ -215,7 +145,7 @@ impl<'a> Jwt<'a> {
             let kinds: Vec<&str> = by_certificate.iter().map(|key| key.describe()).take(8).collect();
             return problem(format!(
                 "alg {} does not go with the registered key ({})",
-                self.alg.name(),
+                self.alg.as_str(),
                 kinds.join(", ")
             ));
         }
@@ -232,16 +162,16 @@ impl<'a> Jwt<'a> {
 
     /// Checks the MAC against a secret that both sides have.
     pub(super) fn verify_shared(&self, secret: &Secret) -> Result<(), Problem> {
-        let (Some(algorithm), true) = (self.alg.in_library(), self.alg.is_shared()) else {
-            return problem(format!("alg is {}, but what is registered is a client_secret", self.alg.name()));
+        let (Some(algorithm), true) = (in_library(self.alg), self.alg.is_symmetric()) else {
+            return problem(format!("alg is {}, but what is registered is a client_secret", self.alg.as_str()));
         };
         let bytes = secret.expose().as_bytes();
         if bytes.is_empty() || !checked(&DecodingKey::from_secret(bytes), algorithm, self.message, &self.signature) {
             return problem("the signature is not valid: signed with another client_secret, or changed since");
         }
         // Said only to one that knows the secret.
-        if bytes.len() < self.alg.shortest_key() {
-            let (name, shortest) = (self.alg.name(), self.alg.shortest_key());
+        if bytes.len() < shortest_key(self.alg) {
+            let (name, shortest) = (self.alg.as_str(), shortest_key(self.alg));
             return problem(format!(
                 "a client_secret of {} bytes is too short for {name}: at least {shortest} (RFC 7518 section 3.2)",
                 bytes.len()

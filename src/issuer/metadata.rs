@@ -11,8 +11,7 @@ use serde_json::json;
 use super::{
     Issuer,
     client::{AuthMethod, GrantType},
-    error,
-    jws::Alg,
+    error, jws,
     tenant::Tenant,
 };
 
@@ -106,8 +105,8 @@ impl Issuer {
     /// The algorithms of assertions.
     fn assertion_algorithms(&self) -> Vec<&'static str> {
         let some = |method: AuthMethod| self.clients.iter().any(|client| client.methods.contains(&method));
-        let shared = some(AuthMethod::ClientSecretJwt).then(|| Alg::names(true)).into_iter().flatten();
-        let public = some(AuthMethod::PrivateKeyJwt).then(|| Alg::names(false)).into_iter().flatten();
+        let shared = some(AuthMethod::ClientSecretJwt).then(|| jws::names(true)).into_iter().flatten();
+        let public = some(AuthMethod::PrivateKeyJwt).then(|| jws::names(false)).into_iter().flatten();
         shared.chain(public).collect()
     }
 
@@ -129,7 +128,7 @@ impl Issuer {
             revocation_endpoint: at("/oauth/revoke"),
             revocation_endpoint_auth_methods_supported: self.methods(),
             revocation_endpoint_auth_signing_alg_values_supported: self.assertion_algorithms(),
-            dpop_signing_alg_values_supported: Alg::names(false).collect(),
+            dpop_signing_alg_values_supported: jws::names(false).collect(),
             tls_client_certificate_bound_access_tokens: self.has_tls(),
             mtls_endpoint_aliases: self.alias_of(tenant).map(|base| Aliases {
                 token_endpoint: format!("{base}/oauth/token"),

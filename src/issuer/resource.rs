@@ -23,7 +23,7 @@ use super::{
     error::{NEEDS_NONCE, add_nonce, describable, uncached},
     incoming::peer_of,
     jwk::short,
-    jws::{Alg, Problem},
+    jws::{self, Problem},
     tls::Peer,
 };
 
@@ -228,7 +228,7 @@ impl IntoResponse for Denial {
         let mut challenge = match self.scheme() {
             Scheme::Bearer => format!("Bearer realm=\"{REALM}\""),
             Scheme::Dpop => {
-                let algs: Vec<&str> = Alg::names(false).collect();
+                let algs: Vec<&str> = jws::names(false).collect();
                 format!("DPoP realm=\"{REALM}\", algs=\"{}\"", algs.join(" "))
             }
         };

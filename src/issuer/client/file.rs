@@ -96,7 +96,7 @@ fn client(mut members: Members<'_>) -> Result<Client, RegistrationError> {
         })?,
     };
     let signing_algorithm = members.text("token_endpoint_auth_signing_alg")?;
-    if signing_algorithm.as_deref().is_some_and(|name| crate::issuer::jws::Alg::parse(name).is_none()) {
+    if signing_algorithm.as_deref().is_some_and(|name| crate::issuer::jws::algorithm(name).is_none()) {
         return Err(members.wrong("token_endpoint_auth_signing_alg", "is not a known algorithm"));
     }
     let grant_types = match members.texts("grant_types")? {

@@ -69,7 +69,7 @@ async fn a_client_assertion_names_the_client_and_is_never_the_same() {
 async fn an_assertion_says_what_is_written() {
     let mut config = oauth2("https://auth.test/token");
     let written = serde_json::json!({ "iss": "app", "sub": "user", "aud": "https://login.test", "scope": "a b" });
-    let Value::Object(claims) = written.clone() else { unreachable!() };
+    let Value::Object(claims) = written.clone() else { panic!("{written}") };
     let lifetime = Duration::from_secs(60);
     config.grant = Grant::JwtBearer(Assertion::Signed { key: hmac(), claims, lifetime });
     let secrets = read(&config, about()).await.unwrap();
