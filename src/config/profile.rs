@@ -7,6 +7,7 @@ mod own;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use http::{HeaderName, StatusCode};
+use url::Url;
 
 pub use self::{
     cloud::{AwsCredentials, AwsSigV4, AzureManagedIdentity, GitHubApp, GoogleMetadata, Payload},
@@ -16,6 +17,7 @@ pub use self::{
     },
     own::{Exec, FileToken, SignedJwt, Static},
 };
+use super::CaBundle;
 use crate::{
     egress::{Egress, Proxy},
     provider,
@@ -140,11 +142,12 @@ impl CredentialKind {
         }
     }
 
-    /// What its provider is reached through, where it has one that is asked by HTTP.
-    pub fn egress(&self) -> Option<&Arc<Egress>> {
+    /// Its provider: where it is asked first, through what, and the CAs that its certificate may come from besides the
+    /// system's. `None` where nobody is asked, or a metadata server, which is always asked directly.
+    fn provider(&self) -> Option<(Option<&Url>, &Arc<Egress>, Option<&CaBundle>)> {
         match self {
-            Self::OAuth2(oauth2) => Some(&oauth2.egress_proxy),
-            Self::GitHubApp(app) => Some(&app.egress_proxy),
+            Self::OAuth2(oauth2) => Some((oauth2.endpoint.first(), &oauth2.egress_proxy, oauth2.ca_file.as_ref())),
+            Self::GitHubApp(app) => Some((Some(&app.api), &app.egress_proxy, app.ca_file.as_ref())),
             Self::Static(_)
             | Self::Jwt(_)
             | Self::File(_)
@@ -153,6 +156,22 @@ impl CredentialKind {
             | Self::AzureManagedIdentity(_)
             | Self::AwsSigV4(_) => None,
         }
+    }
+
+    /// What its provider is reached through, where it has one that is asked by HTTP.
+    pub fn egress(&self) -> Option<&Arc<Egress>> {
+        self.provider().map(|(_, egress, _)| egress)
+    }
+
+    /// The egress proxy on the way to its provider, if there is one.
+    pub fn proxy(&self) -> Option<&Arc<Proxy>> {
+        let (url, egress, _) = self.provider()?;
+        provider::proxy(egress, url?)
+    }
+
+    /// The CAs that its provider's certificate may come from, besides the system's.
+    pub fn ca_file(&self) -> Option<&CaBundle> {
+        self.provider()?.2
     }
 
     /// Where each caller's own token is exchanged: the profile, the field that holds it, and for how many.
@@ -160,37 +179,6 @@ impl CredentialKind {
         match self {
             Self::OAuth2(oauth2) => oauth2.caller().map(|(header, most)| (&**oauth2, header, most)),
             _ => None,
-        }
-    }
-
-    /// The egress proxy on the way to its provider, if there is one.
-    pub fn proxy(&self) -> Option<&Arc<Proxy>> {
-        let url = match self {
-            Self::OAuth2(oauth2) => oauth2.endpoint.first(),
-            Self::GitHubApp(app) => Some(&app.api),
-            Self::Static(_)
-            | Self::Jwt(_)
-            | Self::File(_)
-            | Self::Exec(_)
-            | Self::GoogleMetadata(_)
-            | Self::AzureManagedIdentity(_)
-            | Self::AwsSigV4(_) => None,
-        };
-        provider::proxy(self.egress()?, url?)
-    }
-
-    /// The CAs that its provider's certificate may come from, besides the system's.
-    pub fn ca_file(&self) -> Option<&super::CaBundle> {
-        match self {
-            Self::OAuth2(oauth2) => oauth2.ca_file.as_ref(),
-            Self::GitHubApp(app) => app.ca_file.as_ref(),
-            Self::Static(_)
-            | Self::Jwt(_)
-            | Self::File(_)
-            | Self::Exec(_)
-            | Self::GoogleMetadata(_)
-            | Self::AzureManagedIdentity(_)
-            | Self::AwsSigV4(_) => None,
         }
     }
 }
