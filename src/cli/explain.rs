@@ -102,6 +102,9 @@ fn explain(config: &Config, method: &Method, url: &str) -> Result<Vec<String>, R
                     header
                 }
                 Placement::Query { parameter } => {
+                    if let Some(refusal) = target.no_query(parameter) {
+                        return Err(refusal);
+                    }
                     lines.push(format!("query:    {parameter}=<token>"));
                     format!("parameter {parameter}")
                 }

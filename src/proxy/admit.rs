@@ -132,11 +132,9 @@ impl Injector {
                     return Ok(Wanted::Nothing("browser"));
                 }
                 if let Placement::Query { parameter } = placement
-                    && &*target.path_and_query == "*"
+                    && let Some(refusal) = target.no_query(parameter)
                 {
-                    let detail = format!("a request for * has no query, and so no place for the parameter {parameter}");
-                    let hint = "send it for a path, or let another profile serve it: OPTIONS in `methods` of a route";
-                    return Err(Refusal::new(Code::BadRequest, detail, hint).for_profile(&profile.config.name));
+                    return Err(refusal.for_profile(&profile.config.name));
                 }
                 let subject = match &profile.subjects {
                     None => None,

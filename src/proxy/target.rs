@@ -58,6 +58,13 @@ impl Target {
         bad(detail, "send the path without it, or give both readings the same route (a shorter path_prefix)")
     }
 
+    /// The refusal where this parameter is to be written and there is no query: RFC 9112 3.2.4 has `*` stand alone.
+    pub fn no_query(&self, parameter: &str) -> Option<Refusal> {
+        let detail = || format!("a request for * has no query, and so no place for the parameter {parameter}");
+        let hint = "send it for a path, or let another profile serve it: OPTIONS in `methods` of a route";
+        (&*self.path_and_query == "*").then(|| bad(detail(), hint))
+    }
+
     /// `host:port` for logs.
     pub const fn authority(&self) -> HostPort<'_> {
         HostPort(&self.host, self.port)

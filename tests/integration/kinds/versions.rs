@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
 use super::recorder::only;
-use crate::support::{h2::H2, idp::Reply, *};
+use crate::support::{h2::H2, idp::Reply, lanyard::command, *};
 
 const TOKEN: &str = "canary-bound";
 const KEY: &str = "canary-query";
@@ -122,6 +122,11 @@ async fn a_request_that_has_no_query_is_refused_where_the_query_carries_the_cred
         assert_eq!(status_of(&ask("dpop.test").await), 200);
         assert_eq!(upstream.seen.requests().len(), before + 1);
     }
+    let path = lanyard.config_path();
+    let explain = ["explain", "--config", path.to_str().unwrap(), "OPTIONS", "http://query.test"];
+    let (exit, told, _) = command(&explain, &[]).await;
+    assert_eq!(exit, Some(1), "{told}");
+    assert!(told.contains("refused: 400 bad_request") && told.contains("parameter api_key"), "{told}");
     lanyard.finish().await;
 }
 
