@@ -94,7 +94,7 @@ fn route(route: &Route) -> Value {
 }
 
 fn profile(profile: &Profile) -> Value {
-    let mut keys = kind::of(&profile.kind);
+    let mut keys = kind::of(&profile.kind, &profile.placement);
     match &profile.placement {
         Placement::Header { name, prefix } => {
             keys.extend([("header".to_owned(), json!(name.as_str())), ("prefix".to_owned(), json!(prefix))])

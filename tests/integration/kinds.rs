@@ -169,6 +169,13 @@ async fn an_upstream_sees_each_kind_as_it_should_both_ways() {
     }
     assert!((290..=300).contains(&token("jwt")["expires_in_seconds"].as_u64().unwrap()), "{status}");
     assert!((3500..=3600).contains(&token("file")["expires_in_seconds"].as_u64().unwrap()), "{status}");
+    // Each is told as it would be written.
+    let config = get(&format!("http://{}/config", lanyard.admin)).await.json();
+    for (name, key) in [("bearer", "token"), ("header", "secret"), ("query", "secret"), ("basic", "password")] {
+        let profile = &config["profiles"][name];
+        let file = profile[key]["file"].as_str().unwrap_or_default();
+        assert_eq!((profile["type"].as_str(), file.ends_with(name)), (Some(name), true), "{profile}");
+    }
     let told = told(&lanyard).await;
     assert!(!told.contains("token_expiry_timestamp_seconds{profile=\"bearer\"}"));
     assert!(told.contains("token_expiry_timestamp_seconds{profile=\"exec\"}"));

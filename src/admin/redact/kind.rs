@@ -6,17 +6,24 @@ use url::Url;
 use super::{REDACTED, duration, egress, secret};
 use crate::config::{
     Assertion, AssertionAudience, Authentication, AwsCredentials, AwsSigV4, AzureManagedIdentity, CaBundle,
-    CredentialKind, GitHubApp, GoogleMetadata, Grant, OAuth2, Payload, RequestFormat, SignedJwt, SigningKeySource,
-    Static, Subject,
+    CredentialKind, GitHubApp, GoogleMetadata, Grant, OAuth2, Payload, Placement, RequestFormat, SignedJwt,
+    SigningKeySource, Static, Subject,
 };
 
 /// The keys of a profile that its kind has.
-pub(super) fn of(kind: &CredentialKind) -> Map<String, Value> {
+pub(super) fn of(kind: &CredentialKind, placement: &Placement) -> Map<String, Value> {
     let value = match kind {
         CredentialKind::OAuth2(keys) => return oauth2(keys),
-        CredentialKind::Static(Static::Secret { secret: source, template }) => {
-            json!({ "type": "secret", "secret": secret(source), "template": template })
-        }
+        CredentialKind::Static(Static::Secret { secret: source, template }) => match placement {
+            // Behind a prefix it is what `bearer` says in fewer words.
+            Placement::Header { prefix, .. } if !prefix.is_empty() && template == PLACEHOLDER => {
+                json!({ "type": "bearer", "token": secret(source) })
+            }
+            Placement::Query { .. } => json!({ "type": "query", "secret": secret(source), "template": template }),
+            Placement::Header { .. } | Placement::Signature { .. } => {
+                json!({ "type": "header", "secret": secret(source), "template": template })
+            }
+        },
         CredentialKind::Static(Static::Basic { username, password }) => {
             json!({ "type": "basic", "username": username, "password": secret(password) })
         }
@@ -247,3 +254,6 @@ fn map(value: Value) -> Map<String, Value> {
         _ => Map::new(),
     }
 }
+
+/// The template of a secret that stands alone.
+const PLACEHOLDER: &str = "{secret}";
