@@ -209,7 +209,8 @@ fn hint(kind: FetchErrorKind, status: StatusCode, asked: &Asked<'_>) -> String {
         FetchErrorKind::InvalidGrant => invalid_grant(config, profile),
         // RFC 8693 2.2.2: so a server says that it does not take one of the tokens.
         FetchErrorKind::InvalidRequest if matches!(config.grant, Grant::TokenExchange { .. }) => {
-            format!("{}, or the server wants another parameter", invalid_grant(config, profile))
+            let hint = invalid_grant(config, profile);
+            format!("{hint}, or the server wants another parameter: compare profile {profile} with its documentation")
         }
         FetchErrorKind::InvalidRequest => {
             let lacks: Vec<&str> = [
@@ -308,9 +309,9 @@ fn invalid_grant(config: &OAuth2, profile: &str) -> String {
         }
         Grant::Password { .. } => format!("check username and password of profile {profile}: log in with them once"),
         Grant::JwtBearer(Assertion::Caller { .. } | Assertion::Given(_)) => format!(
-            "the server refuses the assertion, which profile {profile} has from elsewhere: check that it is fresh (many are \
-             good for one use), that its `aud` is what the server wants, that it has the key for its `iss`, and that its user \
-             or an administrator has approved this client"
+            "the server refuses the assertion, which profile {profile} has from elsewhere: check iss, sub and aud in it, the \
+             key that the server has for them, that it is fresh (many are good for one use), and that its user or an \
+             administrator has approved this client"
         ),
         Grant::JwtBearer(_) => format!(
             "the server refuses the assertion: check iss, sub and aud (claims of profile {profile}), the key that it has \

@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use super::{Check, profile::Profiles, same_socket, shown, tcp_address};
-use crate::config::{ListenAddress, Placement, TokenEndpoint, TokenGiven, file::TokenEndpointTable, read::At};
+use crate::config::{
+    CredentialKind, ListenAddress, Placement, Static, TokenEndpoint, TokenGiven, file::TokenEndpointTable, read::At,
+};
 
 impl Check<'_, '_> {
     /// Where it listens, which has to be nobody else's socket and nobody else's machine.
@@ -55,9 +57,12 @@ impl Check<'_, '_> {
             let found = profiles.iter().find(|(known, _)| known == name).and_then(|(_, at)| at.value.as_ref());
             // One that is wrong itself has been reported.
             let Some(profile) = found else { continue };
-            let plain = matches!(profile.placement, Placement::Header { .. }) && profile.kind.caller().is_none();
+            let is_basic = matches!(profile.kind, CredentialKind::Static(Static::Basic { .. }));
+            let in_header = matches!(profile.placement, Placement::Header { .. });
+            let plain = in_header && !is_basic && profile.kind.caller().is_none();
             if !plain {
-                let why = "its requests are signed, carry it in the query, or have a token for each caller";
+                let why =
+                    "its requests are signed, carry it in the query or as a password, or have a token for each caller";
                 let hint = "take it out: let the application send its requests through lanyard without a token";
                 self.reader.error(&listed, format!("profile {name} has no token to give away: {why}"), hint);
             }

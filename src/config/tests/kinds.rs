@@ -318,3 +318,23 @@ fn nothing_of_it_shows_a_secret() {
         }
     }
 }
+
+#[test]
+fn what_a_token_endpoint_has_no_token_of() {
+    for (profile, fails) in [
+        ("type = \"bearer\"\ntoken = { env = \"SECRET\" }", false),
+        ("type = \"basic\"\nusername = \"u\"\npassword = { env = \"SECRET\" }", true),
+        ("type = \"query\"\nparameter = \"key\"\nsecret = { env = \"SECRET\" }", true),
+    ] {
+        let text = format!(
+            "[token_endpoint]\naddress = \"127.0.0.1:9091\"\nprofiles = {{ p = \"token\" }}\n[profiles.p]\n{profile}\n\
+             [[routes]]\nhost = \"a.test\"\nprofile = \"p\"\n"
+        );
+        match parse_in(&text, &machine()) {
+            Ok(_) => assert!(!fails, "{text}"),
+            Err(error) => {
+                assert!(fails && error.to_string().contains("profile p has no token to give away"), "{error}")
+            }
+        }
+    }
+}
