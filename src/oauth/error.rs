@@ -309,9 +309,9 @@ fn invalid_grant(config: &OAuth2, profile: &str) -> String {
         }
         Grant::Password { .. } => format!("check username and password of profile {profile}: log in with them once"),
         Grant::JwtBearer(Assertion::Caller { .. } | Assertion::Given(_)) => format!(
-            "the server refuses the assertion, which profile {profile} has from elsewhere: check iss, sub and aud in it, the \
-             key that the server has for them, that it is fresh (many are good for one use), and that its user or an \
-             administrator has approved this client"
+            "the server refuses the assertion, which profile {profile} has from elsewhere: check iss, sub and aud in it: that \
+             its `aud` is what the server wants, and that the server has the key of its `iss`; that it is fresh (many are \
+             good for one use), and that its user or an administrator has approved this client"
         ),
         Grant::JwtBearer(_) => format!(
             "the server refuses the assertion: check iss, sub and aud (claims of profile {profile}), the key that it has \
