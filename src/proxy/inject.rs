@@ -38,8 +38,7 @@ pub fn into_head(
             let path = [plain, query::separator(plain), parameter, "=", value.expose()].concat();
             head.set_raw_path(path.as_bytes())?;
         }
-        // A slot makes this form for such a placement alone.
-        (Form::Query(_), _) => {}
+        (Form::Query(_), _) => return Err(misplaced()),
         (Form::Signer(signer), _) => {
             let signed = {
                 let authority = head.headers.get(HOST).map_or(&b""[..], |host| host.as_bytes());
@@ -118,7 +117,7 @@ pub(super) fn behind(
             }
             return Ok(Some(at..at + (out.len() - before)));
         }
-        (Form::Query(_), _) => {}
+        (Form::Query(_), _) => return Err(misplaced()),
         (Form::Signer(signer), _) => sign_behind(out, &**signer, destination, method, body)?,
     }
     Ok(None)
@@ -157,6 +156,12 @@ fn sign_behind(
         }
     }
     Ok(())
+}
+
+/// The error of a credential that has no place. A slot makes one for the query for such a placement alone; were it ever
+/// otherwise, no request goes without the credential that it should carry.
+fn misplaced() -> Box<Error> {
+    Error::explain(ErrorType::InternalError, "a credential for the query, and no parameter")
 }
 
 /// The error of a request that cannot be signed; what it was is its cause.
