@@ -44,13 +44,7 @@ use self::{
     refusal::Refusal,
     target::Named,
 };
-use crate::{
-    config::Scheme,
-    credential::Body,
-    egress::connect::{Dialer, NoTunnel, Why},
-    metrics::Metrics,
-    snapshot::Current,
-};
+use crate::{config::Scheme, credential::Body, egress::connect::Dialer, metrics::Metrics, snapshot::Current};
 
 /// Puts the right token on every request.
 #[derive(Clone, Debug)]
@@ -267,8 +261,7 @@ impl ProxyHttp for Injector {
         // Nothing was sent yet: another address may let us in. A bad certificate is told at once instead, and so is what an
         // egress proxy answered.
         let more = context.addresses.as_ref().is_some_and(|left| !left.is_empty());
-        let answered = failure::cause::<NoTunnel>(&error).is_some_and(|no| !matches!(no.why, Why::Unreachable(_)));
-        error.set_retry(more && !answered && !failure::is_tls(&error));
+        error.set_retry(more && !tunnel::was_answered(&error) && !failure::is_tls(&error));
         error
     }
 

@@ -35,11 +35,10 @@ use super::{
     failure,
     peer::{Addresses, DEFAULT_CONNECT_TIMEOUT},
     refusal::Refusal,
-    tunnel::Tunnel,
+    tunnel::{self, Tunnel},
 };
 use crate::{
     config::Scheme,
-    egress::connect::{NoTunnel, Why},
     snapshot::RouteEntry,
     tls::{self, TlsError},
 };
@@ -262,9 +261,7 @@ impl Direct {
                 // Another address may let us in. A bad certificate is told at once instead, and so is what an egress
                 // proxy answered.
                 Err(error) => {
-                    let answered =
-                        failure::cause::<NoTunnel>(&error).is_some_and(|no| !matches!(no.why, Why::Unreachable(_)));
-                    if addresses.is_empty() || answered || failure::is_tls(&error) {
+                    if addresses.is_empty() || tunnel::was_answered(&error) || failure::is_tls(&error) {
                         return Err(error);
                     }
                 }

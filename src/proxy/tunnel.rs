@@ -11,7 +11,10 @@ use pingora::{
 
 use tokio::net::TcpStream;
 
-use super::refusal::{Code, Refusal};
+use super::{
+    failure,
+    refusal::{Code, Refusal},
+};
 use crate::{
     dns::DnsError,
     egress::{
@@ -60,4 +63,9 @@ pub fn refusal(error: &NoTunnel) -> Refusal {
         }
     };
     Refusal::new(code, error.to_string(), error.hint())
+}
+
+/// Whether an egress proxy had its say: then no other address of it is worth a try.
+pub(super) fn was_answered(error: &Error) -> bool {
+    failure::cause::<NoTunnel>(error).is_some_and(|no_tunnel| !matches!(no_tunnel.why, Why::Unreachable(_)))
 }
